@@ -29,9 +29,10 @@ from frugalclip.evaluation.suite import packs_folder
 from frugalclip.models import Model, load
 from frugalclip.sources.open import open_data, read_source
 from frugalclip.training.loop import train_run
+from frugalclip.training.optim import finetuning_rate
 from frugalclip.training.planning import plan_recipe
 from frugalclip.training.recipe import load_recipe
-from frugalclip.verbs.finetune import finetune, learning_rate
+from frugalclip.verbs.finetune import finetune
 from frugalclip.verbs.train import train
 
 RESULT = HERE.parent / "results" / "finetune.json"
@@ -114,7 +115,7 @@ def run_move(move: Move, seed: int, *, packs: Path, samples: int, steps: int | N
         "finetune",
         [
             *(f"init_from={start.path}", f"guard.path={guard}", *words),
-            *arm_words(PLAIN, rate=learning_rate(str(start.path))),
+            *arm_words(PLAIN, rate=finetuning_rate(load(start.path).network)),
         ],
     )
     plain = RunDirectory(folder / "plain")

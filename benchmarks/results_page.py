@@ -6,6 +6,7 @@ Run: python benchmarks/results_page.py, after emoji.py, tune.py and same_recipe.
 from pathlib import Path
 from typing import Any
 
+import advice_page
 import compress_page
 from claims import section as claims
 
@@ -572,6 +573,7 @@ def main() -> None:
         "compress.json": compress_page.compress,
         "need-for-data.json": compress_page.need_for_data,
         "clipart.json": clipart,
+        "advise.json": advice_page.advice,
         "pretrained.json": pretrained_towers,
         "few_pairs.json": few_pairs,
         "backbone_tuning.json": backbone_tuning,

@@ -22,7 +22,7 @@ FLOORS = [
     {"models"},
     {"objectives", "evaluation", "compression", "serving", "teachers"},
     {"training"},
-    {"comparison", "report", "auditing", "adaptation", "diagnosis"},
+    {"comparison", "report", "auditing", "adaptation", "advising", "diagnosis"},
     {"curation", "exporting"},
     {"verbs"},
     {"cli", "__init__", "__main__"},

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from frugalclip.models import load
+    from frugalclip.verbs.advise import advise
     from frugalclip.verbs.compare import compare
     from frugalclip.verbs.compress import compress
     from frugalclip.verbs.curate import curate
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 __all__ = [
     "__version__",
+    "advise",
     "compare",
     "compress",
     "curate",

@@ -14,6 +14,7 @@ TASKS = [
     "audit.md",
     "train.md",
     "choose-a-recipe.md",
+    "advise.md",
     "evaluate.md",
     "compare.md",
     "start-from-a-model.md",

@@ -15,9 +15,11 @@ from frugalclip.cli import main
 from frugalclip.core.errors import DataError, RecipeError, UsageError
 from frugalclip.core.records import RunDirectory
 from frugalclip.core.yaml_text import dump_yaml
+from frugalclip.models import load
+from frugalclip.training.optim import finetuning_rate
 from frugalclip.training.recipe import load_recipe
 from frugalclip.verbs.compare import compare
-from frugalclip.verbs.finetune import finetune, learning_rate
+from frugalclip.verbs.finetune import finetune
 from frugalclip.verbs.train import train
 
 SMALL: dict[str, Any] = {
@@ -198,7 +200,7 @@ def test_replayed_pairs_join_training_and_are_not_measured(place: Path, tmp_path
 
 
 def test_the_rate_follows_the_width(place: Path):
-    assert learning_rate(str(place / "model")) == pytest.approx(0.02 / 32, rel=0.02)
+    assert finetuning_rate(load(place / "model").network) == pytest.approx(0.02 / 32, rel=0.02)
 
 
 def test_the_command_line_prints_the_way(place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):

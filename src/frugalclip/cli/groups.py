@@ -54,6 +54,7 @@ _ORDER = [
     "curate",
     "ledger",
     "audit",
+    "advise",
     "plan",
     "train",
     "compare",

@@ -4,7 +4,18 @@ from typing import Annotated, Literal
 
 import typer
 
-from frugalclip.cli.groups import INTERRUPTED, PATHS, Json, Model, Overrides, Recipe, app, recipes
+from frugalclip.cli.groups import (
+    INTERRUPTED,
+    PATHS,
+    DataPath,
+    Json,
+    Model,
+    Overrides,
+    Recipe,
+    Where,
+    app,
+    recipes,
+)
 
 
 @app.command()
@@ -40,6 +51,38 @@ def show_recipe(name: Recipe, overrides: Overrides = None) -> None:
     from frugalclip.verbs import recipes as verb
 
     verb.show_reference(verb.recipe_reference(name, overrides or ()))
+
+
+@app.command(epilog=PATHS)
+def advise(
+    path: DataPath,
+    *,
+    hours: Annotated[float, typer.Option(metavar="H", help="That training may take, all runs together.")],
+    out: Annotated[str, typer.Option(metavar="DIR", help="Folder of the advice, and of what is run.")],
+    run: Annotated[
+        bool, typer.Option("--run", metavar="", help="Train too, until the time is over or nothing can win.")
+    ] = False,
+    where: Where = None,
+    label_field: Annotated[
+        str | None, typer.Option(metavar="F", help="Field that names the class of a row.", show_default=False)
+    ] = None,
+    model: Annotated[
+        str | None,
+        typer.Option(
+            metavar="MODEL", help="Rank this model too, as it is and trained further.", show_default=False
+        ),
+    ] = None,
+) -> None:
+    """Rank the ways to a model: predicted metric with interval, time, memory, and why.
+
+    With --run the cheapest is trained first, then what can still win; the best run is named at the end.
+    """
+    from frugalclip.verbs import advise as verb
+
+    found = verb.advise(
+        path, hours=hours, out=out, run=run, where=where, label_field=label_field, model=model
+    )
+    verb.show(found)
 
 
 @app.command(epilog=PATHS)

@@ -10,12 +10,11 @@ import subprocess
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from frugalclip.comparison.jobs import JOB, TRIAL, Trial
 from frugalclip.comparison.trial import INTERRUPTED
 from frugalclip.core.interrupts import stop_signals
-from frugalclip.core.processes import PARENT, bound_program
+from frugalclip.core.processes import PARENT, bound_program, last_line, stop_process
 
 LOG = "log.txt"
 PATIENCE = 60.0  # seconds that a trial has to save after the request to stop
@@ -112,7 +111,7 @@ def _start(trial: Trial, environment: dict[str, str]) -> _Process:
 
 def _report(process: _Process, ended: Callable[[TrialExit], None] | None) -> None:
     folder, code = process.trial.folder, process.popen.returncode
-    message = "" if code == 0 else _last_line(folder / LOG)
+    message = "" if code == 0 else last_line(folder / LOG)
     if code == 0 and not (folder / TRIAL).is_file():
         message = f"it ended without writing {TRIAL}"
     elif code < 0:
@@ -129,19 +128,4 @@ def _stop(running: Sequence[_Process]) -> None:
         process.popen.terminate()
     until = time.monotonic() + PATIENCE
     for process in running:
-        try:
-            process.popen.wait(max(0.1, until - time.monotonic()))
-        except (subprocess.TimeoutExpired, KeyboardInterrupt):
-            process.popen.kill()
-            process.popen.wait()
-
-
-def _last_line(path: Path) -> str:
-    try:
-        with path.open("rb") as file:
-            file.seek(max(0, path.stat().st_size - 4096))
-            text = file.read().decode("utf-8", "replace")
-    except OSError:
-        return ""
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    return lines[-1] if lines else ""
+        stop_process(process.popen, patience=until - time.monotonic())

@@ -4,10 +4,12 @@ import contextlib
 import ctypes
 import os
 import signal
+import subprocess
 import sys
 import threading
 import time
 from collections.abc import Sequence
+from pathlib import Path
 
 from frugalclip.core.errors import UsageError
 
@@ -54,6 +56,28 @@ def bound_program(program: Sequence[str]) -> list[str]:
     Programs of ours also call `end_with_starter`, which other systems need.
     """
     return [sys.executable, "-m", "frugalclip.core.processes", str(os.getpid()), *program]
+
+
+def stop_process(process: subprocess.Popen[bytes], *, patience: float) -> None:
+    """Ask a program to save and end, and end it if it has not after so many seconds or at a second Ctrl-C."""
+    process.terminate()
+    try:
+        process.wait(max(0.1, patience))
+    except (subprocess.TimeoutExpired, KeyboardInterrupt):
+        process.kill()
+        process.wait()
+
+
+def last_line(path: Path) -> str:
+    """The last line of a program's log that is not empty; empty where there is none."""
+    try:
+        with path.open("rb") as file:
+            file.seek(max(0, path.stat().st_size - 4096))
+            text = file.read().decode("utf-8", "replace")
+    except OSError:
+        return ""
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    return lines[-1] if lines else ""
 
 
 def end_with_starter() -> None:

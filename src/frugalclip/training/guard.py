@@ -17,6 +17,7 @@ from frugalclip.core.stored import StoredRecord
 from frugalclip.core.users_text import command_line
 from frugalclip.data.manifest import Manifest
 from frugalclip.data.splits import divide
+from frugalclip.evaluation.zeroshot import ZeroshotTask
 from frugalclip.models import Model
 from frugalclip.sources.open import open_data
 from frugalclip.training.sections import EvaluationConfig, GuardConfig
@@ -42,12 +43,12 @@ class GuardRows:
     notes: list[str] = field(default_factory=list)
 
 
-def headline(validator: Validator) -> str:
+def headline(rows: Validator | ZeroshotTask) -> str:
     """The one metric that stands for a data set.
 
     It is the share of images named right where captions name classes, else the mean of both recalls.
     """
-    task = validator.zeroshot
+    task = rows.zeroshot if isinstance(rows, Validator) else rows
     names_classes = len(task.rows) >= 2 * len(set(task.labels[:, 0].tolist()))
     return TOP1 if names_classes else MEAN_R1
 

@@ -16,13 +16,13 @@ from frugalclip.core.records import RunDirectory, read_json
 from frugalclip.core.terminal import Terminal
 from frugalclip.models import load
 from frugalclip.report.interpolation import arm_rows, curve_rows, curve_titles, sentence
+from frugalclip.training.optim import finetuning_rate
 from frugalclip.training.recipe import load_recipe
 from frugalclip.training.resume import resolve_recipe
 from frugalclip.training.run import TrainingResult
 from frugalclip.verbs import train as training
 
 RECIPE = "finetune"
-_RATE = 0.02  # learning rate times width: 1e-4 at a width of 192, 2.6e-5 at 768
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ def finetune(
     given = [*overrides, *as_pairs(settings)]
     own: dict[str, Any] = {"init_from": str(model), "guard.path": str(guard)}
     if recipe == RECIPE and not any(word.startswith(("optimizer.lr=", "optimizer=")) for word in given):
-        own["optimizer.lr"] = learning_rate(str(model))
+        own["optimizer.lr"] = finetuning_rate(load(str(model)).network)
     return _finetune(recipe, [*as_pairs(own), *given], out=out, resume=resume, compare=compare)
 
 
@@ -90,13 +90,6 @@ def _finetune(
     result = training.train_resolved(resolved, run, resume=resume, command=command, **more)
     summary = read_json(run.summary) if result.is_finished else {}
     return FinetuneResult(result, summary.get("interpolation", {}), summary.get("arms", []))
-
-
-def learning_rate(model: str) -> float:
-    """The peak rate for a model, by the width of its wider tower: wide layers take smaller steps."""
-    network = load(model).network
-    width = max(network.config.image.width, network.config.text.width)
-    return float(f"{_RATE / width:.2g}")
 
 
 def show(result: FinetuneResult) -> None:
