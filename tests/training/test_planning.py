@@ -115,7 +115,8 @@ def test_parameters_of_a_tuned_backbone_are_those_that_training_has(
     )
     every = list(network.parameters())
     (tmp_path / "model.safetensors").unlink()  # the configuration is enough
-    counts = plan_recipe(recipe).parameters
+    plan = plan_recipe(recipe)
+    counts = plan.parameters
     assert counts["all"] == sum(p.numel() for p in every) and counts["text"] == sum(
         p.numel() for p in network.text.parameters()
     )
@@ -127,6 +128,7 @@ def test_parameters_of_a_tuned_backbone_are_those_that_training_has(
     assert counts["image backbone, frozen"] == sum(
         p.numel() for p in network.pretrained_towers()["image"].attached.parameters()
     )
+    assert plan.memory_gb["frozen backbones"] == pytest.approx(4e-9 * counts["image backbone, frozen"])
 
 
 @pytest.mark.parametrize("kind", ["vit", "dinov2", "siglip_vision_model"])

@@ -99,7 +99,9 @@ def _data(profile: Mapping[str, Any]) -> ReportSection:
         ("chance", f"{number(profile['chance'])} %"),
         *((f"baseline {name}", f"{number(value)} %") for name, value in profile["baselines"].items()),
     ]
-    body = table([Column(""), Column("value", numeric=True)], rows, caption="the data", stacked=True)
+    body = table(
+        [Column(""), Column("value", numeric=True)], rows, caption="measured without training", stacked=True
+    )
     return ReportSection("data", "The data", body)
 
 

@@ -10,11 +10,9 @@ from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from typing import Any, cast
 
-import numpy as np
 import torch
 
 from frugalclip.backbones.attach import attach_backbones_on_meta
-from frugalclip.backbones.language_model import facets_of
 from frugalclip.compression.vocabulary import Vocabulary
 from frugalclip.core.devices import pick_device, without_weights
 from frugalclip.core.errors import ModelError
@@ -39,13 +37,13 @@ from frugalclip.training.build import (
     start_from,
     vocabulary_notes,
 )
-from frugalclip.training.feature_cache import distinct_texts
-from frugalclip.training.probing import probe_backbones, probe_step
+from frugalclip.training.probing import probe_step
+from frugalclip.training.readings import Reading, probe_frozen_backbones, timed_readings
 from frugalclip.training.recipe import Recipe
 from frugalclip.training.recommendation import warning
-from frugalclip.training.speeds import PROBE, Speed, backbone_key, known_speed, remember_speed, step_key
+from frugalclip.training.speeds import PROBE, Speed, known_speed, remember_speed, step_key
 from frugalclip.training.stage import count_parameters
-from frugalclip.training.step import Step, read_views, source_view, union_of_needs
+from frugalclip.training.step import Step, source_view, union_of_needs
 
 CLIP_VOCABULARY = 49408 + 1  # the mask token stands after CLIP's own
 BYTES = {"fp32": 4, "bf16": 2, "fp16": 2}
@@ -63,22 +61,6 @@ class Pass:
     gflops: float  # forward, a sample
     has_gradient: bool = True
     stage: str = ""  # its name, in a run of several
-
-
-@dataclass(frozen=True)
-class Reading:
-    """What a frozen backbone encodes once, before training; `None` if only the data can tell.
-
-    Features that are stored already are not subtracted.
-    """
-
-    tower: str
-    samples: int | None  # images times their views, or distinct texts
-    gflops: (
-        float | None
-    )  # of all of them, as `gflops` of the tower says; None too where that is 0, which means unknown
-    store_gb: float | None
-    seconds: float | None = None  # of all of them on this machine, as a probe or an earlier run measured
 
 
 @dataclass(frozen=True)
@@ -183,11 +165,11 @@ def plan_recipe(recipe: Recipe, *, probe: bool = False) -> Plan:
     shares = [len(span) / spans[-1].stop for span in spans]
     gflops = sum(share * stage.gflops() for share, stage in zip(shares, stages, strict=True))
     samples = None if steps is None else steps * recipe.batch
-    unprobed = _probe_backbones(stages[0], device) if probe else []
+    unprobed = probe_frozen_backbones(stages[0].recipe, stages[0].step, device) if probe else []
     probed = _probe(stages, shares, device) if is_probed else None
     if probed:
         remember_speed(step_key(recipe, device), Speed(probed["seconds_per_step"], PROBE))
-    memory = [_memory(stage.recipe, stage.step, stage.passes, precision) for stage in stages]
+    memory = [_memory(stage, precision) for stage in stages]
     return Plan(
         recipe=recipe.name,
         description=recipe.description,
@@ -204,7 +186,7 @@ def plan_recipe(recipe: Recipe, *, probe: bool = False) -> Plan:
         exaflops=None if samples is None else samples * gflops * 1e-9,
         probe=probed,
         step=known_speed(step_key(recipe, device)),
-        readings=_timed_readings(stages[0], everything, device),
+        readings=timed_readings(stages[0].recipe, stages[0].step, everything, device),
         notes=[
             *_notes(stages[-1].step.network, stages[-1].unknown),
             *_length_notes(recipe, steps),
@@ -297,13 +279,16 @@ def _parameters(step: Step, unknown: Mapping[str, str]) -> dict[str, int]:
     counts["all"] = counts["model"] + counts["heads of objectives"]
     trained = count_parameters(step, trained=True)
     counts |= {"trained": trained, "frozen": counts["all"] - trained}
-    towers = {
-        side: tower
+    frozen = _frozen_backbones(step, unknown)
+    return counts | {f"{side} backbone, frozen": count for side, count in frozen.items()}
+
+
+def _frozen_backbones(step: Step, unknown: Mapping[str, str]) -> dict[str, int]:
+    """Side -> parameters of its frozen backbone, where they are known."""
+    return {
+        side: count_parameters(tower.attached)
         for side, tower in step.network.pretrained_towers().items()
         if tower.config.is_frozen and side not in unknown
-    }
-    return counts | {
-        f"{side} backbone, frozen": count_parameters(tower.attached) for side, tower in towers.items()
     }
 
 
@@ -400,75 +385,15 @@ def _stored_gflops(recipe: Recipe, side: str) -> float:
     return recipe.model.text.stored_gflops
 
 
-def _readings(recipe: Recipe, step: Step, everything: Manifest | None) -> list[Reading]:
-    """What frozen backbones encode of the data set before the first step, and the size of the features."""
-    found = []
-    for side, tower in step.network.pretrained_towers().items():
-        config = tower.config
-        if not config.is_frozen or (side == "image" and not recipe.store.images):
-            continue
-        if everything is None:
-            found.append(Reading(side, None, None, None))
-            continue
-        if side == "image":
-            samples = len(everything) * recipe.store.views
-            vectors = recipe.model.image.tokens if config.head.reads == "tokens" else 1
-        else:
-            _, read = read_views(step.needs, images=recipe.views, texts=recipe.texts)
-            samples = len(distinct_texts(everything, {name: recipe.texts[name] for name in read}))
-            vectors = facets_of(config.backbones[0][1])
-        size = (
-            samples
-            * vectors
-            * (
-                config.width * np.dtype(recipe.store.dtype).itemsize
-                + (4 if recipe.store.dtype == "int8" else 0)
-            )
-        )  # with its scale
-        found.append(Reading(side, samples, samples * config.gflops or None, size * 1e-9))
-    return found
-
-
-def _timed_readings(stage: _StagePlan, everything: Manifest | None, device: torch.device) -> list[Reading]:
-    """What frozen backbones encode, with the time where it is known on this machine."""
-    keys, found = _backbone_keys(stage, device), []
-    for one in _readings(stage.recipe, stage.step, everything):
-        speed = known_speed(keys[one.tower])
-        seconds = None if speed is None or one.samples is None else one.samples * speed.seconds
-        found.append(replace(one, seconds=seconds))
-    return found
-
-
-def _backbone_keys(stage: _StagePlan, device: torch.device) -> dict[str, str]:
-    """Side -> the key of its backbone's speed."""
-    threads = stage.recipe.threads
-    return {
-        side: backbone_key(tower.config.model_dump(mode="json", by_alias=True), device, threads=threads)
-        for side, tower in stage.step.network.pretrained_towers().items()
-    }
-
-
-def _probe_backbones(stage: _StagePlan, device: torch.device) -> list[str]:
-    """Measure the frozen backbones and remember their speed; says which could not be measured, and why."""
-    recipe, network, reasons = stage.recipe, stage.step.network, []
-    fresh = DualEncoder(recipe.model, vocabulary=network.vocabulary, context=network.context, seed=None)
-    keys = _backbone_keys(stage, device)
-    for side, found in probe_backbones(recipe, fresh, device).items():
-        if isinstance(found, str):
-            reasons.append(f"the {side} backbone is not probed: {found}")
-        else:
-            remember_speed(keys[side], Speed(found, PROBE))
-    return reasons
-
-
 def _encoded_again(recipe: Recipe) -> float:
     """Share of the forward passes that the gradient cache repeats: all micro-batches but one."""
     micro_batch = recipe.micro_batch or recipe.batch
     return max(0.0, 1 - micro_batch / recipe.batch)
 
 
-def _memory(recipe: Recipe, step: Step, passes: list[Pass], precision: str) -> dict[str, float]:
+def _memory(stage: _StagePlan, precision: str) -> dict[str, float]:
     """Gigabytes on one device that takes the whole batch, in micro-batches if the recipe has them."""
+    recipe, step, passes = stage.recipe, stage.step, stage.passes
     rows = min(recipe.batch, recipe.micro_batch or recipe.batch)
     trained = count_parameters(step, trained=True)
     activations = 0.0
@@ -481,6 +406,8 @@ def _memory(recipe: Recipe, step: Step, passes: list[Pass], precision: str) -> d
         count_parameters(step) - trained
     )  # what is frozen has neither gradient nor moments
     parts = {"weights, gradients and AdamW": weights, "activations": activations, "logits": logits}
+    if frozen := _frozen_backbones(step, stage.unknown):
+        parts["frozen backbones"] = 4 * sum(frozen.values())
     return {name: value * 1e-9 for name, value in parts.items()} | {"all": sum(parts.values()) * 1e-9}
 
 

@@ -11,7 +11,8 @@ from frugalclip.core.paths import user_path
 from frugalclip.core.progress import in_minutes
 from frugalclip.core.records import write_json
 from frugalclip.core.terminal import Terminal, styled
-from frugalclip.training.planning import UNKNOWN, OpenPlan, Plan, Reading, plan_recipe
+from frugalclip.training.planning import UNKNOWN, OpenPlan, Plan, plan_recipe
+from frugalclip.training.readings import Reading
 from frugalclip.training.recipe import load_recipe
 from frugalclip.training.shorthands import example_of
 
