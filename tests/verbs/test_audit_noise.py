@@ -53,6 +53,23 @@ def test_a_model_scores_pairs_and_rows_without_caption_are_left_out(data: Path):
     assert len(found["rows"]) == 58
 
 
+def test_captions_of_collections_come_first(data: Path, capsys: pytest.CaptureFixture[str]):
+    names = ["mouse", "trophy", "folder", "penguin", "printer", "lamp"]
+    for number, name in enumerate(names):
+        (data / f"p{10 + number}.png").rename(data / f"icon-{name}.png")
+        (data / f"p{10 + number}.txt").unlink()
+        (data / f"icon-{name}.txt").write_text("Nice theme")
+    out = data.parent / "noise.json"
+    assert main(["audit", "noise", str(data), "--json", str(out)]) == 0
+    found = json.loads(out.read_text())
+    assert {row["id"] for row in found["rows"][:6]} == {f"icon-{name}" for name in names}
+    assert all("6 rows share its caption" in row["reason"] for row in found["rows"][:6])
+    values = [row["score"] for row in found["rows"]]
+    assert values == sorted(values, reverse=True)
+    assert [(one["caption"], one["rows"]) for one in found["collections"]] == [("Nice theme", 6)]
+    assert "may name a collection" in capsys.readouterr().out
+
+
 def test_data_without_captions_is_refused(tmp_path: Path):
     Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
     (tmp_path / "a.txt").write_text(" ")

@@ -9,6 +9,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from frugalclip.auditing.pair_features import PairFeatures, model_features, plain_features
+from frugalclip.auditing.shared_captions import shared_captions
 from frugalclip.auditing.suspicious_pairs import (
     noise_rate,
     pair_scores,
@@ -65,6 +66,12 @@ def audit_noise(
     captions = [" | ".join(own) for own in chosen.captions()]
     scores = pair_scores(features, chosen.codes("id").view(np.uint64), captions, seed=seed)
     suspicion, why = scores.suspicion, reasons(scores, features, captions, chosen.ids)
+    collections = shared_captions(captions, chosen.ids)
+    above = float(np.ptp(suspicion))
+    for one in collections:  # usual for scores of pairs, since so many rows have the caption
+        suspicion[one.rows] += above
+        for row in one.rows.tolist():
+            why[row] = one.reason
     order = np.argsort(-suspicion, kind="stable")
     rows = [
         {"id": chosen.ids[row], "score": float(suspicion[row]), "reason": why[row]} for row in order.tolist()
@@ -75,6 +82,9 @@ def audit_noise(
         "rate_interval": rate_interval(scores.distances, scores.dealt, seed=seed),
         "separation": separation(scores.distances, scores.dealt),
         "features": "model" if features.is_joint else "descriptors and words",
+        "collections": [
+            {"caption": one.caption, "rows": len(one.rows), "names": list(one.words)} for one in collections
+        ],
         "data": manifest.name,
         "samples": len(manifest),
         "left_out": len(manifest) - len(rows),
@@ -108,6 +118,13 @@ def show(result: dict[str, Any], console: Console | None = None) -> None:
         f"About {result['rate']:.1%} of {len(result['rows']):,} pairs are wrong ({low:.1%} to {high:.1%}), "
         f"by {result['features']}; experimental."
     ]
+    if result["collections"]:
+        many = sum(one["rows"] for one in result["collections"])
+        first = result["collections"][0]["caption"]
+        lines.append(
+            f"{many:,} pairs come first because their caption may name a collection and not the picture: "
+            f"{len(result['collections']):,} captions, such as '{first}'. They are not in the rate."
+        )
     if result["separation"] < _UNTOLD:
         lines.append(
             f"These features hardly tell pairs from captions dealt to other rows (AUROC "
