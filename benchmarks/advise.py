@@ -44,6 +44,7 @@ from frugalclip.verbs.train import train
 
 RESULT = HERE.parent / "results" / "advise.json"
 RECORDS, RUNS = HERE.parent / "results" / "advise", HERE.parent / "runs" / "advise"
+CACHE = RUNS / "cache"
 SHIPPED = HERE.parent / "src" / "frugalclip" / "advising" / "records.json"
 FRACTIONS = (1.0, 0.25)
 LENGTHS = {"pretrained": (None,), "clip-small": (4_000, 16_000), "frugal": (4_000, 16_000)}
@@ -202,6 +203,7 @@ def run(one: Planned) -> AdviceRecord:
     assert candidate is not None
     begun = time.process_time()
     shutil.rmtree(folder, ignore_errors=True)
+    shutil.rmtree(CACHE, ignore_errors=True)  # features of the same images would cost nothing
     batch = ["batch=32"] if profile.pairs < 128 else []
     settings = ["evaluation.baselines=false", "evaluation.points=1", *batch]
     words = candidate.route.words(candidate.samples, str(rows_of(pack, fraction)), settings)
@@ -345,6 +347,7 @@ def _race(own: Sequence[AdviceRecord], others: ShippedRuns) -> dict[str, Any]:
 def main() -> None:
     """Run what is missing, fit, and write the records."""
     launch = time.process_time()
+    os.environ["FRUGALCLIP_CACHE"] = str(CACHE)
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

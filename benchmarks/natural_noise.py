@@ -3,9 +3,9 @@
 The rows are drawn from the whole pack: 200 (`first`) were looked at while the score was made, 100 (`second`)
 were drawn and judged afterwards, and the score was not changed since. A label is `right` (the caption names
 what is seen), `vague` (it is true of the picture, and of many others: "card", "Map Symbols") or `wrong` (it
-names the collection, the author's submission, or another thing). AUROC compares wrong with right pairs, without the
-vague ones. Beside it stands the number of rows that share the caption, which needs no picture at all: most
-wrong captions here are names of collections.
+names the collection, the author's submission, or another thing). AUROC compares wrong with right pairs,
+without the vague ones. Beside it stands the number of rows that share the caption, which needs no picture at
+all: most wrong captions here are names of collections.
 
 Writes results/natural_noise.json.
 Run: FRUGALCLIP_PACKS=... python benchmarks/natural_noise.py [MODEL ...]
