@@ -1,8 +1,9 @@
 """Claim: a server of 100,000 vectors answers 50 clients at once without a failed request, and stays up.
 
 Clients ask in words; p50, p95 and queries a second are of all of them together. Then hostile uploads: each
-gets 200 or 4xx, never 5xx, the request after it 200, and memory comes back within 50 MB. The index holds
-random vectors on copies of the sample's rows, since only the model and the number of rows cost time.
+gets the data reader's verdict, 200 or 4xx, the request after it 200, and memory comes back within 50 MB. So
+do a slow body, a wrong field, and paths and HTML in every parameter. The index holds random vectors on copies
+of the sample's rows, since only the model and the number of rows cost time.
 Run: python benchmarks/serve.py [--model runs/demo] [--rows 100000] [--clients 50] [--requests 2000]
 """
 
@@ -29,12 +30,15 @@ from _common import RESULTS, record, resident
 from PIL import Image
 from torch import Tensor
 
+from frugalclip.data.image_faults import BadImage
+from frugalclip.data.images import decode
 from frugalclip.data.manifest import Manifest
 from frugalclip.models import Model, load
 from frugalclip.serving.building import BuildOptions, build_index
 from frugalclip.serving.layout import IndexedSource
 from frugalclip.sources.open import open_data
 
+FORM = "application/x-www-form-urlencoded"
 QUERIES = ("red fruit", "smiling face", "musical instrument", "a car at night", "two people")
 
 
@@ -138,6 +142,46 @@ def posted(base: str, content: bytes) -> int:
         return 413
 
 
+def verdict(content: bytes) -> int:
+    """200 where the data reader takes an image, else 400."""
+    try:
+        decode(content)
+    except BadImage:
+        return 400
+    return 200
+
+
+def slow(port: int) -> int:
+    """The status of a body that comes a byte a second."""
+    head = "POST /api/search HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 9999\r\n"
+    with socket.create_connection(("127.0.0.1", port), timeout=60) as connection:
+        connection.sendall(f"{head}Content-Type: multipart/form-data; boundary=x\r\n\r\n".encode())
+        connection.settimeout(1)
+        for _ in range(60):
+            try:
+                connection.sendall(b"-")
+                return int(connection.recv(99).split()[1])
+            except TimeoutError:
+                continue
+            except OSError:  # closed without a word
+                break
+    return 500
+
+
+def odd_requests(base: str, port: int) -> dict[str, int]:
+    """Statuses of requests that no page sends; texts are only texts, so `q` may hold any."""
+    texts = ("../../etc/passwd", "<script>alert(1)</script>", "\0", "http://127.0.0.1:1/x.png")
+    found = {"slow body": slow(port), "wrong field": asked(f"{base}/api/search", b"image=x", FORM)}
+    for name in ("k", "where", "like", "weight", "offset", "max_false_hits"):
+        for text in texts:
+            query = urllib.parse.urlencode({"q": "a", name: text} if name != "like" else {name: text})
+            found[f"{name}={text}"] = asked(f"{base}/api/search?{query}")
+    for text in texts:
+        found[f"image {text}"] = asked(f"{base}/image/{urllib.parse.quote(text, safe='')}")
+        found[f"size={text}"] = asked(f"{base}/image/row-0?size={urllib.parse.quote(text, safe='')}")
+    return found
+
+
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(
@@ -169,12 +213,16 @@ def main() -> None:
             posted(base, files["8000 x 8000"])  # the first one fills allocators
             before = resident(process=server.pid)
             codes = {name: (posted(base, data), asked(f"{base}/healthz")) for name, data in files.items()}
+            odd = odd_requests(base, port) | {"a request after them": asked(f"{base}/healthz")}
             time.sleep(2)
             grown = (resident(process=server.pid) - before) / 1e6
         finally:
             server.terminate()
             server.wait(30)
     refused = [code for code, _ in codes.values()]
+    small = {name: data for name, data in files.items() if name != "100 MB"}  # refused for its size
+    other = [name for name, data in small.items() if (codes[name][0] == 200) != (verdict(data) == 200)]
+    well = odd.pop("a request after them") == 200
     goals = [
         ("failed requests", rates["failed"], 0, "at most"),
         ("uploads with a 5xx", sum(code >= 500 for code in refused), 0, "at most"),
@@ -184,9 +232,16 @@ def main() -> None:
             0,
             "at most",
         ),
+        ("uploads with another verdict than the data reader's", len(other), 0, "at most"),
+        (
+            "odd requests without a 4xx",
+            sum(not 400 <= code < 500 for code in odd.values()) + (not well),
+            0,
+            "at most",
+        ),
         ("MB of memory that stay after them", grown, 50, "at most"),
     ]
-    content = {"rows": chosen.rows, "clients": chosen.clients, **rates, "uploads": codes}
+    content = {"rows": chosen.rows, "clients": chosen.clients, **rates, "uploads": codes, "odd": odd}
     record(chosen.json, content | {"load": os.getloadavg()[0]}, goals)
 
 
