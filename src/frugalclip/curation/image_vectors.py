@@ -4,7 +4,7 @@ A MODEL encodes an image once in a curation: rows only get fewer from stage to s
 has stored serves the later ones. Vectors stay on disk and are read a piece at a time.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Self, final
@@ -42,12 +42,12 @@ class ImageVectors:
 
     Args:
         store: holds the vectors.
-        manifest: the rows, all of which the store has.
+        ids: of the rows, all of which the store has.
     """
 
-    def __init__(self, store: Store, manifest: Manifest) -> None:
-        self.store = store
-        self._places = store.rows_of(manifest.ids)
+    def __init__(self, store: Store, ids: Sequence[str]) -> None:
+        self.store, self.ids = store, ids
+        self._places = store.rows_of(ids)
 
     def __len__(self) -> int:
         return len(self._places)
@@ -79,11 +79,12 @@ class ImageVectorSource:
     def describe(self) -> Mapping[str, Any]:
         """What decides the vectors, as JSON values."""
         if self.settings.store is not None:
-            return {"store_content": self._store.fingerprint()}
+            return {"store_content": self.store.fingerprint()}
         return {"model_content": self.model.fingerprint}
 
     @cached_property
-    def _store(self) -> Store:
+    def store(self) -> Store:
+        """The store that the plan names."""
         return Store.open(plan_path(str(self.settings.store), self.folder))
 
     @cached_property
@@ -104,19 +105,20 @@ class ImageVectorSource:
     def vectors(self, rows: StageRows) -> ImageVectors:
         """The vectors of a stage's rows."""
         if self.settings.store is not None:
-            return ImageVectors(self._store, rows.manifest)
-        return ImageVectors(image_store(self.model, rows.manifest, rows.services), rows.manifest)
+            return ImageVectors(self.store, rows.manifest.ids)
+        return ImageVectors(image_store(self.model, rows.manifest, rows.services), rows.manifest.ids)
 
 
-def image_store(model: Model, manifest: Manifest, services: Services) -> Store:
+def image_store(model: Model, manifest: Manifest, services: Services, *, name: str = "images") -> Store:
     """The image vectors of rows in the folder of their curation, encoded by the first stage that reads them.
 
     Args:
         model: encodes the images.
         manifest: the rows of a stage, all of which earlier stages had.
         services: of the run.
+        name: of the images; other ones than those of the data set have one of their own.
     """
-    folder = services.store_folder(f"images-{model.fingerprint[:16]}")
+    folder = services.store_folder(f"{name}-{model.fingerprint[:16]}")
     if (folder / "store.json").is_file() and read_head(folder).complete:
         return Store.open(folder)
     return embed_manifest(model, manifest, folder, what="images", dtype="float32").store

@@ -11,32 +11,19 @@ nothing.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from itertools import pairwise
 from typing import final
 
 import numpy as np
 
 from frugalclip.core.random import uniform
-from frugalclip.curation.clusters import nearest_by_product, spherical_centroids
+from frugalclip.curation.image_clusters import READ, Clustering, cluster_images
 from frugalclip.curation.image_vectors import ImageVectors
 from frugalclip.curation.keepers import search_keepers
 
 ROWS_A_CLUSTER = 1_000  # the card: 200 to 1,000 in small pools
-_FITTED_A_CLUSTER, _FITTED = 64, 262_144  # rows that centroids are fitted to: for each cluster, at most
-_READ = 32_768  # vectors in memory at once, where no cluster is larger
 _COMPARED = 512  # rows compared with all before them at once
 _DIGITS = 6  # of a cosine in float32 that are compared
-
-
-@final
-@dataclass(frozen=True, eq=False)
-class Clustering:
-    """Clusters of rows."""
-
-    labels: np.ndarray  # (rows,) int64
-    cosines: np.ndarray  # (rows,) float64, of each row with the centroid of its cluster
-    clusters: int
 
 
 @final
@@ -59,18 +46,8 @@ class SemanticSearch:
 
     def clustering(self, rows: np.ndarray) -> Clustering:
         """Clusters of some rows."""
-        wanted = self.clusters or round(len(rows) / ROWS_A_CLUSTER)
-        clusters = max(1, min(wanted, len(rows)))
-        drawn = rows[np.argsort(self.draws[rows], kind="stable")]
-        fitted = self.vectors.read(drawn[: min(clusters * _FITTED_A_CLUSTER, _FITTED)])
-        centroids = spherical_centroids(fitted, min(clusters, len(fitted)), seed=self.seed)
-        labels, cosines = np.zeros(len(rows), np.int64), np.zeros(len(rows))
-        for start in range(0, len(rows), _READ):
-            piece = slice(start, start + _READ)
-            values = self.vectors.read(rows[piece])
-            labels[piece] = nearest_by_product(values, centroids)
-            cosines[piece] = np.einsum("rd,rd->r", values, centroids[labels[piece]])
-        return Clustering(labels, cosines, len(centroids))
+        clusters = self.clusters or round(len(rows) / ROWS_A_CLUSTER)
+        return cluster_images(self.vectors, rows, self.draws, clusters=clusters, seed=self.seed)
 
     def keepers(
         self, rows: np.ndarray, order: np.ndarray, first: Clustering
@@ -94,8 +71,8 @@ class SemanticSearch:
 
         def cosines(one: np.ndarray, other: np.ndarray) -> np.ndarray:
             result = np.zeros(len(one))
-            for start in range(0, len(one), _READ):
-                piece = slice(start, start + _READ)
+            for start in range(0, len(one), READ):
+                piece = slice(start, start + READ)
                 ends = (self.vectors.read(rows[places[piece]]) for places in (one, other))
                 result[piece] = np.einsum("rd,rd->r", *ends)
             return np.round(result, _DIGITS)
@@ -136,7 +113,7 @@ def _pieces(ends: np.ndarray) -> Iterator[list[int]]:
     """Borders of clusters, so many at a time that few enough rows lie between the first and the last."""
     borders = [0]
     for end in ends.tolist():
-        if len(borders) > 1 and end - borders[0] > _READ:
+        if len(borders) > 1 and end - borders[0] > READ:
             yield borders
             borders = borders[-1:]
         borders.append(end)

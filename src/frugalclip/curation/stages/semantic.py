@@ -13,8 +13,9 @@ from pydantic import Field
 
 from frugalclip.curation.base import StageRows, Verdict
 from frugalclip.curation.duplicates import DuplicateConfig, DuplicateStage
+from frugalclip.curation.image_clusters import Clustering
 from frugalclip.curation.image_vectors import ImageVectorSource, VectorSettings
-from frugalclip.curation.semantic import Clustering, SemanticSearch
+from frugalclip.curation.semantic import SemanticSearch
 
 
 class Config(DuplicateConfig, VectorSettings):
@@ -77,9 +78,8 @@ class Semantic(DuplicateStage):
         for name, column in zip(self.gives, (found.labels, found.cosines), strict=True):
             verdict.scores[name] = np.full(len(rows), np.nan)
             verdict.scores[name][known] = column
-        sizes = np.bincount(found.labels, minlength=found.clusters)
         verdict.notes = [
-            f"{found.clusters:,} clusters of {sizes.min():,} to {sizes.max():,} rows",
+            found.note,
             *_groups(keepers, values),
             *self._source.notes(rows),
         ]
