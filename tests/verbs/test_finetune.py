@@ -35,10 +35,19 @@ SMALL: dict[str, Any] = {
     "epochs": None,
     "steps": 30,
     "threads": 1,
+    "precision": "fp32",
     "optimizer": {"lr": 3e-3},
     "evaluation": {"baselines": False, "points": 2},
 }
-SHORT = ["epochs=", "steps=4", "batch=8", "threads=1", "evaluation.baselines=false", "guard.points=3"]
+SHORT = [
+    "epochs=",
+    "steps=4",
+    "batch=8",
+    "threads=1",
+    "precision=fp32",
+    "evaluation.baselines=false",
+    "guard.points=3",
+]
 COLOURS = {"red": (220, 30, 30), "green": (30, 200, 40), "blue": (40, 50, 220), "black": (5, 5, 5)}
 
 

@@ -12,6 +12,7 @@ from frugalclip.core.locks import writing, writing_file
 from frugalclip.core.records import RunDirectory
 from frugalclip.verbs import ledger, search_change
 from frugalclip.verbs.adapt_interpolate import adapt_interpolate, adapt_soup
+from frugalclip.verbs.advise import advise
 from frugalclip.verbs.compare import compare
 from frugalclip.verbs.compress import compress
 from frugalclip.verbs.curate import curate
@@ -30,6 +31,7 @@ from frugalclip.verbs.search_build import search_build
 from frugalclip.verbs.train import train
 
 FOLDERS: dict[str, Callable[[Path], Any]] = {
+    "advise": lambda out: advise("sample", hours=1, out=out),
     "train": lambda out: train("clip", ["data=sample"], out=out),
     "train --resume": lambda out: train("clip", ["data=sample"], out=out, resume=True),
     "compare": lambda out: compare(["clip", "slip"], out=out),
@@ -84,5 +86,5 @@ def test_every_verb_that_takes_a_folder_to_write_is_tried_here():
     assert writers == {
         "train", "compare", "compress", "curate", "demo", "embed", "import_model",
         "data_convert", "data_compose", "data_divide", "data_manifest", "data_verify", "export",
-        "search_build", "finetune", "adapt_interpolate", "audit_tail",
+        "search_build", "finetune", "adapt_interpolate", "audit_tail", "advise",
     }  # fmt: skip
