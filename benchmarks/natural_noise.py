@@ -22,6 +22,9 @@ import numpy as np
 from _common import HERE
 from planted_truth import auroc
 
+from frugalclip.auditing.pair_features import plain_features
+from frugalclip.auditing.suspicious_pairs import pair_scores
+from frugalclip.auditing.words import WordForms
 from frugalclip.core.records import environment, write_json
 from frugalclip.sources.open import open_data
 from frugalclip.verbs.audit_noise import audit_noise
@@ -65,6 +68,11 @@ def main() -> None:
     shared = Counter(own[0] for own in data.captions())
     by_count = {one: float(shared[own[0]]) for one, own in zip(data.ids, data.captions(), strict=True)}
     scores = {"rows that share the caption": by_count}
+    features = plain_features(data, WordForms("en"))
+    rows = data.take(features.rows)
+    captions = [" | ".join(own) for own in rows.captions()]
+    pairs = pair_scores(features, rows.codes("id").view(np.uint64), captions)
+    scores["LEMoN's score alone"] = dict(zip(rows.ids, pairs.suspicion.tolist(), strict=True))
     for model in (None, *chosen.models):
         name = "audit noise" if model is None else f"audit noise --model {Path(model).name}"
         scores[name] = {row["id"]: row["score"] for row in audit_noise(path, model=model)["rows"]}

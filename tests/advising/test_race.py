@@ -144,3 +144,26 @@ def test_a_model_that_is_there_is_beaten_or_kept():
     assert [one.name for one in kept.trials] == ["zero-shot"] and kept.best == kept.trials[0]
     beaten = finish(1.0)
     assert beaten.best is not None and beaten.best.name == "pretrained"
+
+
+@pytest.mark.usefixtures("all_routes")
+def test_a_run_that_was_there_says_nothing_about_this_machine():
+    durations, runs = Durations(made_shipment(), step_seconds=0.1), made_shipment().runs
+    options = options_for(PROFILE, "data", Predictor(runs), durations)
+    expected = {one.name: one.seconds for one in options}
+
+    def read(option: Option, left: float) -> TrialRun:
+        return TrialRun(option.name, as_the_rule(option), 0.01, "", is_whole=False)
+
+    own = Race(
+        options,
+        durations,
+        pairs=PROFILE.pairs,
+        seconds=3_600,
+        run=read,
+        told=lambda _: None,
+        clock=Clock(),
+    )
+    own.finish()
+    assert len(own.trials) > 1
+    assert {one.name: one.seconds for one in own.options} == expected

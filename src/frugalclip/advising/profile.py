@@ -91,10 +91,9 @@ def measure_model(model: Model, rows: Manifest, *, label_field: str | None) -> f
         rows: `measured_rows` of the data.
         label_field: as for `profile_data`.
     """
-    naming = evaluate_zeroshot(model, rows, label_field=label_field, draws=0)
-    retrieval = evaluate_retrieval(model, rows, draws=0)
-    metric = headline(zeroshot_task(rows, label_field=label_field))
-    return headline_of({"evaluations": [naming, retrieval]}, metric)
+    if headline(zeroshot_task(rows, label_field=label_field)) == TOP1:
+        return evaluate_zeroshot(model, rows, label_field=label_field, draws=0)["metrics"]["top1"]
+    return _mean(evaluate_retrieval(model, rows, draws=0)["metrics"], RECALLS)
 
 
 def measured_rows(everything: Manifest, *, where: str | None) -> Manifest:

@@ -25,6 +25,7 @@ class TrialRun:
     seconds: float
     folder: str  # the run directory
     message: str = ""  # why it did not finish
+    is_whole: bool = True  # whether all of the run took these seconds, and no part was there before
 
     def to_json(self) -> dict[str, Any]:
         """As `advice.json` holds it."""
@@ -76,7 +77,7 @@ class Race:
         while (option := self.next()) is not None:
             expected, left = option.seconds, self._end - self._clock()
             trial = self._run(option, left)
-            if trial.value is not None and expected is not None:
+            if trial.value is not None and trial.is_whole and expected is not None:
                 self.durations.measured(expected, trial.seconds)
             self.trials.append(trial)
             self._told(trial)

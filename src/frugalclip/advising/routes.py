@@ -1,7 +1,7 @@
 """The ways to a model that advice ranks: a recipe, its settings, and how many samples it sees.
 
-From scratch, a run ends with heads fitted in closed form; it costs seconds and was never worse. Lengths grow
-by four, so that each is worth the time of all shorter ones.
+From scratch, a run ends with heads fitted in closed form, which costs seconds (results/closing-fit.json).
+Lengths grow by four, so that all shorter runs together cost less than the next one.
 """
 
 from collections.abc import Sequence

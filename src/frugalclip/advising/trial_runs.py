@@ -41,6 +41,7 @@ def run_option(
     """
     name = name or option.name
     folder = out / "runs" / name
+    is_new = not RunDirectory(folder).is_run()
     route, begun = option.candidate.route, time.monotonic()
     words = route.words(option.candidate.samples, data, ["evaluation.baselines=false", *settings])
     message = ""
@@ -48,7 +49,7 @@ def run_option(
         log = out / "runs" / f"{name}.{LOG}"
         message = _train([route.recipe, *words], folder, seconds=seconds, log=log)
     value = None if message else headline_of(read_object(RunDirectory(folder).summary), profile.metric)
-    return TrialRun(name, value, time.monotonic() - begun, str(folder), message)
+    return TrialRun(name, value, time.monotonic() - begun, str(folder), message, is_whole=is_new)
 
 
 def _train(words: list[str], folder: Path, *, seconds: float, log: Path) -> str:

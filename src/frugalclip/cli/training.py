@@ -73,7 +73,7 @@ def advise(
         ),
     ] = None,
 ) -> None:
-    """Rank the ways to a model: predicted metric with interval, time, memory, and why.
+    """Rank the ways to a model: predicted metric with interval, time, memory, and why (experimental).
 
     With --run the cheapest is trained first, then what can still win; the best run is named at the end.
     """

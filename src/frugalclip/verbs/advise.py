@@ -64,10 +64,9 @@ def advise(
         raise UsageError(f"--hours is {hours:g}; expected more than 0 and at most {MOST_HOURS:,.0f}.")
     everything = open_data(path)
     profile = profile_data(everything, where=where, label_field=label_field)
-    rows = measured_rows(everything, where=where)
 
     def measure(source: str | Path) -> GivenModel:
-        return GivenModel.measure(source, rows, label_field=label_field)
+        return GivenModel.measure(source, measured_rows(everything, where=where), label_field=label_field)
 
     given = None if model is None else measure(model)
     durations = Durations(shipped_runs(), step_seconds=probed_step())
@@ -155,7 +154,7 @@ class _Runs:
 
     def with_soup(self, option: Option, best: TrialRun, measure: Callable[[Path], GivenModel]) -> TrialRun:
         """The better of a fine-tuned model and its mean with one of another seed, where time is left."""
-        left, begun = self.end - time.monotonic(), time.monotonic()
+        left = self.end - time.monotonic()
         if MARGIN * best.seconds > left:
             return best
         other = self.train(option, left, f"{FINETUNE}-seed-{SECOND_SEED}", [f"seed={SECOND_SEED}"])
@@ -163,7 +162,7 @@ class _Runs:
         if other.value is None:
             return best
         better = max((best, other), key=lambda one: one.value or 0.0)
-        mean = self.folder / "runs" / "soup"
+        mean, begun = self.folder / "runs" / "soup", time.monotonic()
         if not mean.is_dir():
             try:
                 adapt_soup([best.folder, other.folder], out=mean)

@@ -28,6 +28,8 @@ from frugalclip.sources.open import read_sources
 _ROWS_A_CLUSTER, _LEAST_CLUSTERS = 100, 8
 _TARGETS = 16_384  # compared at once
 
+Targets = list[tuple[str, ImageVectors]]  # vectors of each set of targets, with its name
+
 
 class Config(CurationStageConfig, VectorSettings):
     targets: Texts = Field((), description="data sets of target images, which the model encodes")
@@ -93,16 +95,13 @@ class ImageTarget(CurationStage):
         vectors, targets = self._source.vectors(rows), self._targets(rows)
         count = sum(int(part.is_known.sum()) for _, part in targets)
         verdict.drop(~vectors.is_known, "unreadable")
-        known = np.flatnonzero(vectors.is_known)
-        if len(known) and self.config.rule == "clusters":
-            self._by_clusters(verdict, rows, vectors, known, targets)
-        elif len(known):
-            self._by_distance(verdict, rows, vectors, known, targets)
+        if vectors.is_known.any():
+            by_rule = self._by_clusters if self.config.rule == "clusters" else self._by_distance
+            by_rule(verdict, rows, vectors, targets)
         verdict.notes = [f"target images: {count:,}", *verdict.notes, *self._source.notes(rows)]
         return verdict
 
-    def _targets(self, rows: StageRows) -> list[tuple[str, ImageVectors]]:
-        """Vectors of each set of targets, with its name."""
+    def _targets(self, rows: StageRows) -> Targets:
         if self.config.store is not None:
             store = self._target_store
             if store.head.encoder.identity() != self._source.store.head.encoder.identity():
@@ -119,15 +118,10 @@ class ImageTarget(CurationStage):
         return found
 
     def _by_clusters(
-        self,
-        verdict: Verdict,
-        rows: StageRows,
-        vectors: ImageVectors,
-        known: np.ndarray,
-        targets: list[tuple[str, ImageVectors]],
+        self, verdict: Verdict, rows: StageRows, vectors: ImageVectors, targets: Targets
     ) -> None:
         """Drop the rows of clusters into which too few targets fall."""
-        least = self.config.min_targets
+        least, known = self.config.min_targets, np.flatnonzero(vectors.is_known)
         wanted = self.config.clusters or max(_LEAST_CLUSTERS, round(len(known) / _ROWS_A_CLUSTER))
         draws = rows.draws("image-target")
         found = cluster_images(vectors, known, draws, clusters=wanted, seed=rows.seed)
@@ -143,15 +137,10 @@ class ImageTarget(CurationStage):
         verdict.notes = [found.note, f"{(counts >= least).sum():,} clusters hold enough target images"]
 
     def _by_distance(
-        self,
-        verdict: Verdict,
-        rows: StageRows,
-        vectors: ImageVectors,
-        known: np.ndarray,
-        targets: list[tuple[str, ImageVectors]],
+        self, verdict: Verdict, rows: StageRows, vectors: ImageVectors, targets: Targets
     ) -> None:
         """Drop the rows that are far from every target."""
-        config = self.config
+        config, known = self.config, np.flatnonzero(vectors.is_known)
         cosines, names = np.full(len(rows), np.nan), np.full(len(rows), None, dtype=object)
         for start in range(0, len(known), READ):
             piece = known[start : start + READ]
@@ -164,9 +153,7 @@ class ImageTarget(CurationStage):
         verdict.drop(~stays, "far-from-targets", values=cosines, threshold=threshold)
 
 
-def nearest_targets(
-    values: np.ndarray, targets: list[tuple[str, ImageVectors]]
-) -> tuple[np.ndarray, np.ndarray]:
+def nearest_targets(values: np.ndarray, targets: Targets) -> tuple[np.ndarray, np.ndarray]:
     """The target image that each image is most like.
 
     Args:
