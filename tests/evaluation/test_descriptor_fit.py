@@ -36,3 +36,13 @@ def test_candidates_of_several_texts_are_averaged_and_unknown_words_score_nothin
     scores = fit.scores(features, [["red disc"], ["red disc", "red disc"], ["zebra"]])(torch.tensor([0]))
     torch.testing.assert_close(scores[0, 0], scores[0, 1])
     assert float(scores[0, 2]) == 0 < float(scores[0, 0])
+
+
+def test_capital_letters_of_a_candidate_change_nothing():
+    features = torch.stack(
+        [described(*pair, seed=i) for i, pair in enumerate(itertools.product(COLOURS, SHAPES))]
+    )
+    fit = DescriptorFit(features, [[" ".join(pair)] for pair in itertools.product(COLOURS, SHAPES)])
+    scores = fit.scores(features, [["red disc"], ["Red DISC"]])(torch.arange(3))
+    torch.testing.assert_close(scores[:, 1], scores[:, 0])
+    assert float(scores[0, 0]) > 0

@@ -58,7 +58,7 @@ class WordSimilarity:
         """Weighted word counts.
 
         Args:
-            texts: (texts,) split into words as they are.
+            texts: (texts,) in any letters; words are those of the corpus, so they are normalised alike.
             columns: word -> column.
 
         Returns:
@@ -66,7 +66,8 @@ class WordSimilarity:
         """
         rows, places, values = [], [], []
         for row, text in enumerate(texts):
-            weights = {word: count * self.rarity(word) for word, count in Counter(split_words(text)).items()}
+            counts = Counter(split_words(normalise(text)))
+            weights = {word: count * self.rarity(word) for word, count in counts.items()}
             length = math.sqrt(sum(w * w for w in weights.values()))
             known = [(columns[word], weight / length) for word, weight in weights.items() if word in columns]
             rows += [row] * len(known)
