@@ -24,7 +24,7 @@ from frugalclip.towers.base import ImageTower, TextTower
 from frugalclip.towers.dual import DualEncoder, Side
 from frugalclip.towers.lora import merge_lora
 
-OPSET = 18  # the newest that the quantiser, the browser's runtime and older servers all run
+OPSET = 20  # the first with GELU as one operation; read by ONNX Runtime since 1.17 and by browsers
 _LONGEST = 12  # tokens of the example that a graph is traced with
 
 
