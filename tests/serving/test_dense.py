@@ -57,6 +57,30 @@ def test_a_scan_is_that_of_numpy_also_among_some_rows():
     assert not len(scan.search(values[0], k=3, among=np.array([], np.int64)).rows)
 
 
+@pytest.mark.parametrize("size", [0, 1, 9, 31, 64, 700, 5000])
+@pytest.mark.parametrize("k", [1, 10, 100])
+def test_the_bound_of_the_best_is_reached_by_all_of_them(size, k):
+    random = np.random.default_rng(size)
+    for scores in (random.standard_normal(size), random.integers(-2, 3, size).astype(float)):
+        bound = dense.reached_by(scores, k)
+        assert (scores >= bound).sum() >= min(k, size)
+        assert np.all(np.sort(scores)[::-1][:k] >= bound)
+        found = dense.best_of(np.arange(size), scores, k=k)
+        assert found.rows.tolist() == np.argsort(-scores, kind="stable")[:k].tolist()
+
+
+def test_the_bound_of_the_best_leaves_few_to_sort():
+    scores = np.random.default_rng(0).standard_normal(100_000)
+    assert (scores >= dense.reached_by(scores, 10)).sum() < 30
+
+
+def test_a_search_leaves_the_threads_of_faiss_as_they_were():
+    faiss = dense.faiss_module()
+    before = faiss.omp_get_max_threads()
+    clustered(clumps(500)).search(clumps(1)[0], k=3)
+    assert faiss.omp_get_max_threads() == before
+
+
 def test_clusters_are_tuned_until_their_recall_is_measured_above_99_percent():
     values, queries = clumps(6000), clumps(60, seed=2)
     search = clustered(values)
@@ -73,7 +97,7 @@ def test_clusters_are_tuned_until_their_recall_is_measured_above_99_percent():
 
 
 @pytest.mark.parametrize("share", [0.001, 0.01, 0.1, 0.5])
-@pytest.mark.parametrize("limit", [10_000, 0], ids=["scanned", "by clusters"])
+@pytest.mark.parametrize("limit", [100_000, 0], ids=["scanned", "by clusters"])
 def test_recall_under_a_condition(share, limit, monkeypatch):
     monkeypatch.setattr(dense, "SCANNED_ROWS", limit)
     values = clumps(6000)

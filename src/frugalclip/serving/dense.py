@@ -5,23 +5,24 @@ index needs no faiss. A condition selects rows before anything is scored.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol, final
 
 import numpy as np
-import torch
 
 from frugalclip.core.errors import require
 
 EXACT_ROWS = 50_000  # above: clusters
-SCANNED_ROWS = 10_000  # selected rows below which all are scored
+SCANNED_ROWS = 100_000  # selected rows up to which all are scored
+SHARED_VECTORS = 30_000  # scored by a query, above which threads share them
 RECALL = 0.995  # wanted of the tuning queries, so that others have 0.99
 NEAREST = 10  # of the recall
 _ROWS_A_LIST = 64  # that k-means is trained on
 _ITERATIONS = 10
+_BLOCK = 32  # scores whose maximum is taken
 _PIECE = 65_536  # vectors in memory at once while clusters are filled
 
 
@@ -63,6 +64,18 @@ class FoundRows:
             np.concatenate(both) for both in ((other.rows, self.rows), (other.scores, self.scores))
         )
         return FoundRows.best(rows, scores, k=k)
+
+
+@contextmanager
+def _threads_for(vectors: int) -> Iterator[None]:
+    """Score many vectors on all threads, a few on one: starting the others takes longer than they save."""
+    faiss = faiss_module()
+    before = faiss.omp_get_max_threads()
+    faiss.omp_set_num_threads(before if vectors > SHARED_VECTORS else 1)  # of this thread alone
+    try:
+        yield
+    finally:
+        faiss.omp_set_num_threads(before)
 
 
 def _selector(members: np.ndarray, size: int) -> tuple[Any, np.ndarray]:
@@ -107,10 +120,21 @@ def _are_in(rows: np.ndarray, among: np.ndarray) -> np.ndarray:
 
 def best_of(rows: np.ndarray, scores: np.ndarray, *, k: int) -> FoundRows:
     """The k best of (n,) rows with (n,) scores, without sorting the others."""
-    if len(rows) > 4 * k:
-        least = np.partition(scores, len(scores) - k)[len(scores) - k]
-        rows, scores = rows[scores >= least], scores[scores >= least]
-    return FoundRows.best(rows, scores, k=k)
+    near = np.flatnonzero(scores >= reached_by(scores, k))
+    return FoundRows.best(rows[near], scores[near], k=k)
+
+
+def reached_by(scores: np.ndarray, k: int) -> float:
+    """A number that at least k of (n,) scores reach, and few others; -inf if there are only k.
+
+    The k-th best of the maxima of blocks: each of the k best blocks has a score that reaches it.
+    """
+    blocks = len(scores) // _BLOCK
+    if blocks > k:
+        scores = scores[: blocks * _BLOCK].reshape(blocks, _BLOCK).max(axis=1)
+    if len(scores) <= k:
+        return -math.inf
+    return float(np.partition(scores, len(scores) - k)[len(scores) - k])
 
 
 @final
@@ -142,41 +166,6 @@ class VectorClusters:
         lists, faiss = self.index.invlists, faiss_module()
         size = lists.list_size(number)
         return faiss.rev_swig_ptr(lists.get_ids(number), size) if size else np.zeros(0, np.int64)
-
-    @cached_property
-    def _places(self) -> tuple[np.ndarray, np.ndarray]:
-        """(serials,) list of each serial number, and (serials,) its place in the list."""
-        every = self.serials()
-        size = int(every.max(initial=-1)) + 1
-        list_of, place_of = np.zeros(size, dtype=np.int32), np.zeros(size, dtype=np.int32)
-        for number in range(self.lists):
-            own = self._ids(number)
-            list_of[own], place_of[own] = number, np.arange(len(own))
-        return list_of, place_of
-
-    @cached_property
-    def _vectors(self) -> list[np.ndarray]:
-        """Of each list, its (n, dim) vectors where faiss has them."""
-        lists, dim = self.index.invlists, int(self.index.d)
-        sizes = [lists.list_size(number) for number in range(self.lists)]
-        return [
-            faiss_module()
-            .rev_swig_ptr(lists.get_codes(number), 2 * dim * size)
-            .view(np.float16)
-            .reshape(size, dim)
-            if size
-            else np.zeros((0, dim), np.float16)
-            for number, size in enumerate(sizes)
-        ]
-
-    def score(self, query: np.ndarray, serials: np.ndarray) -> np.ndarray:
-        """(n,) scores of (n,) serial numbers with a (dim,) query, without looking at any other."""
-        list_of, place_of = (places[serials] for places in self._places)
-        order = np.argsort(list_of, kind="stable")
-        halves = np.empty((len(serials), len(query)), dtype=np.float16)
-        for group in np.split(order, np.flatnonzero(np.diff(list_of[order])) + 1):
-            halves[group] = self._vectors[list_of[group[0]]][place_of[group]]
-        return (torch.from_numpy(halves).float() @ torch.from_numpy(query)).numpy()
 
     @staticmethod
     def fit(vectors: RowVectors, rows: np.ndarray, serials: np.ndarray, *, dim: int) -> "VectorClusters":
@@ -214,13 +203,18 @@ class VectorClusters:
         faiss_module().write_index(self.index, str(path))
 
     def search(self, query: np.ndarray, *, k: int, among: np.ndarray | None, probes: int) -> FoundRows:
-        """The serial numbers nearest to a (dim,) query, among (m,) serial numbers or all."""
-        faiss, kept = faiss_module(), None
-        options = faiss.SearchParametersIVF(nprobe=min(probes, self.lists))
+        """The serial numbers nearest to a (dim,) query, among (m,) serial numbers or all.
+
+        Others are passed over by a bit each and not scored.
+        """
+        faiss, kept, probes = faiss_module(), None, min(probes, self.lists)
+        options = faiss.SearchParametersIVF(nprobe=probes)
+        scored = int(self.index.ntotal) if among is None else len(among)
         if among is not None:
             selector, kept = _selector(among, int(among.max(initial=0)) + 1)
-            options = faiss.SearchParametersIVF(nprobe=min(probes, self.lists), sel=selector)
-        scores, serials = self.index.search(query[None], k, params=options)
+            options = faiss.SearchParametersIVF(nprobe=probes, sel=selector)
+        with _threads_for(scored * probes // self.lists):
+            scores, serials = self.index.search(query[None], k, params=options)
         del kept
         there = serials[0] >= 0
         return FoundRows(serials[0][there], scores[0][there].astype(np.float64))
@@ -276,11 +270,9 @@ class DenseSearch:
         chosen = self.clustered if among is None else among[self._is_clustered[among]]
         if not len(chosen):
             return FoundRows(np.zeros(0, np.int64), np.zeros(0))
-        if among is not None and len(chosen) <= SCANNED_ROWS:
-            return best_of(chosen, clusters.score(query, self.serials[chosen]), k=k)
         share = len(chosen) / len(self.clustered) * NEAREST / max(k, NEAREST)
-        is_most = 10 * k >= len(chosen)
-        probes = clusters.lists if exactly or is_most else clusters.probes_for(share)
+        are_few = 10 * k >= len(chosen) or (among is not None and len(chosen) <= SCANNED_ROWS)
+        probes = clusters.lists if exactly or are_few else clusters.probes_for(share)
         serials = self.serials[chosen] if among is not None or not self._lacks_none else None
         k = min(k, len(chosen))
         found = clusters.search(query, k=k, among=serials, probes=probes)

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from frugalclip.core.errors import DataError, known_names, require
 from frugalclip.language_model import Lexicon
-from frugalclip.serving.dense import FoundRows
+from frugalclip.serving.dense import FoundRows, reached_by
 
 STORED = 64  # words of an image or a text
 _ROUNDING = 1e-4  # of sums in single precision, relative; what may be among the best is summed again
@@ -107,8 +107,8 @@ class WordLists:
         # a product with the columns of these words alone, in scipy's compiled code
         sums = self._by_word[:, words] @ np.array([*query.values()], dtype=np.float32)
         own = sums if among is None else sums[among]
-        least = float(np.partition(own, len(own) - k)[len(own) - k]) if len(own) > k else 0.0
-        chosen = np.flatnonzero((own > 0) & (own >= least * (1 - _ROUNDING)))
+        least = max(reached_by(own, k) * (1 - _ROUNDING), np.finfo(np.float32).tiny)
+        chosen = np.flatnonzero(own >= least)
         rows = chosen if among is None else among[chosen]
         return FoundRows.best(rows, self.sums(query, rows), k=k)
 
