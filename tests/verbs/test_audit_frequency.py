@@ -54,3 +54,47 @@ def test_either_results_or_a_model(files: tuple[Path, Path]):
         audit_frequency(files[0])
     with pytest.raises(UsageError, match="needs --data"):
         audit_frequency(files[0], model="m")
+
+
+def test_the_same_data_counted_otherwise_stand_beside_it(
+    files: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
+):
+    counts, result = files
+    halved = json.loads(counts.read_text())
+    for one in halved["concepts"].values():
+        one["text"] = one["text"] // 100 if one["text"] > 500 else 0
+    other = counts.with_name("strict.json")
+    other.write_text(json.dumps(halved))
+    out = counts.with_name("out.json")
+    words = ["audit", "frequency", str(counts), str(result), "--other-counts", str(other), "--json", str(out)]
+    assert main(words) == 0
+    found = json.loads(out.read_text())
+    assert [one["counts"] for one in found["variants"]] == [str(counts), str(other)]
+    alone = audit_frequency(other, [result])["relations"][0]
+    for name in ("concepts", "r_found", "spearman", "slope_per_decade", "interval"):
+        assert found["variants"][1][name] == alone[name]
+    assert found["variants"][0]["slope_per_decade"] == found["relations"][0]["slope_per_decade"]
+    assert "strict.json" in capsys.readouterr().out
+
+
+def test_prompt_sets_stand_beside_each_other(folder: Path, tmp_path: Path):  # noqa: F811
+    counts = {
+        name: {"text": i, "image": None, "both": None} for i, name in enumerate(("red", "green", "blue"))
+    }
+    (tmp_path / "c.json").write_text(json.dumps({"concepts": counts}))
+    (tmp_path / "mine.txt").write_text("something {}\n")
+    given = ["plain", str(tmp_path / "mine.txt")]
+    options = {"model": make_model(), "data": folder, "label_field": "label", "draws": 5}
+    found = audit_frequency(tmp_path / "c.json", prompts=given, **options)
+    assert [one["prompts"] for one in found["variants"]] == given
+    for one in found["variants"]:
+        alone = audit_frequency(tmp_path / "c.json", prompts=[one["prompts"]], **options)
+        assert alone["relations"][0]["spearman"] == one["spearman"]
+        assert alone["variants"] == []
+
+
+def test_prompts_are_of_a_model_that_names_classes(files: tuple[Path, Path]):
+    with pytest.raises(UsageError, match="--prompts needs"):
+        audit_frequency(*files[:1], [files[1]], prompts=["plain"])
+    with pytest.raises(UsageError, match="--prompts needs"):
+        audit_frequency(files[0], model="m", data="d", task="retrieval", prompts=["plain"])

@@ -18,9 +18,12 @@ from frugalclip.auditing.words import WordForms
 from frugalclip.core.errors import DataError
 from frugalclip.core.guard import parse_json, reading
 from frugalclip.core.paths import user_path
+from frugalclip.data.manifest import Manifest
+from frugalclip.evaluation.encoding import encode_texts, image_features
 from frugalclip.evaluation.ranking import cosine_scores, rank_positives
-from frugalclip.evaluation.retrieval import RetrievalTask
+from frugalclip.evaluation.retrieval import RetrievalTask, retrieval_task
 from frugalclip.functional import unit
+from frugalclip.models import Model
 
 _ADVICE = "give what evaluate --task zeroshot --json wrote"
 
@@ -106,3 +109,33 @@ def concept_recalls(
                 if len(own) >= least:
                     found[way][concept.name] = 100 * float(hits[way][own].mean())
     return found
+
+
+def model_recalls(
+    model: Model, manifest: Manifest, names: Sequence[str], *, depth: int, least: int
+) -> dict[str, list[dict[str, float]]]:
+    """Recall of the concepts in captions, both ways, by a model on some data.
+
+    Args:
+        model: encodes both sides.
+        manifest: with captions.
+        names: of the concepts.
+        depth: k of recall@k.
+        least: samples that a concept needs.
+
+    Returns:
+        `i2t_rK` and `t2i_rK`, each a list of one data set: concept -> percent.
+    """
+    pairs = retrieval_task(manifest)
+    images, kept, faults = image_features(model, manifest, pairs.rows)
+    pairs = pairs.only(kept) if faults else pairs
+    recalls = concept_recalls(
+        pairs,
+        images,
+        encode_texts(model, pairs.texts),
+        [Concept([name]) for name in names],
+        forms=WordForms(),
+        depth=depth,
+        least=least,
+    )
+    return {f"{way}_r{depth}": [one] for way, one in recalls.items()}

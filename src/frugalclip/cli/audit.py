@@ -133,6 +133,14 @@ def frequency(
         typer.Argument(metavar="RESULT...", help="JSON of evaluate --task zeroshot.", show_default=False),
     ] = None,
     *,
+    other_counts: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="FILE",
+            help="The same data counted otherwise, such as with another threshold; may be repeated.",
+            show_default=False,
+        ),
+    ] = None,
     model: Annotated[
         str | None, typer.Option(metavar="MODEL", help="Evaluate this model here.", show_default=False)
     ] = None,
@@ -145,6 +153,12 @@ def frequency(
     where: Where = None,
     label_field: Annotated[
         str | None, typer.Option(metavar="F", help="Field with the class of a row.", show_default=False)
+    ] = None,
+    prompts: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="SET", help="Prompt set of --model, as in evaluate; may be repeated.", show_default=False
+        ),
     ] = None,
     depth: Annotated[int, typer.Option(min=1, metavar="K", help="Of recall@K.")] = 1,
     least: Annotated[int, typer.Option(min=1, metavar="N", help="Samples that a concept needs.")] = 1,
@@ -163,11 +177,13 @@ def frequency(
         verb.audit_frequency(
             counts,
             results or (),
+            other_counts=other_counts or (),
             model=model,
             data=data,
             task=task,
             where=where,
             label_field=label_field,
+            prompts=prompts or (),
             depth=depth,
             least=least,
             report=report,

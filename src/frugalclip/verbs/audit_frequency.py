@@ -1,27 +1,24 @@
 """`frugalclip audit frequency`: accuracy or recall of concepts against their frequency in training data."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 from rich.console import Console
 from rich.markup import escape
+from rich.table import Table
 
-from frugalclip.auditing.accuracies import accuracies_of, concept_recalls, read_accuracies
-from frugalclip.auditing.concepts import Concept
+from frugalclip.auditing.accuracies import accuracies_of, model_recalls, read_accuracies
 from frugalclip.auditing.fits import EDGES
 from frugalclip.auditing.frequency import FrequencyTable, frequency_report
 from frugalclip.auditing.released import KINDS, read_counts
-from frugalclip.auditing.words import WordForms
 from frugalclip.core.devices import pick_device
 from frugalclip.core.errors import UsageError
 from frugalclip.core.paths import user_path
 from frugalclip.core.progress import progress_lines
 from frugalclip.core.records import write_json
 from frugalclip.core.terminal import Terminal, show_remark
-from frugalclip.evaluation.encoding import encode_texts, image_features
-from frugalclip.evaluation.retrieval import retrieval_task
 from frugalclip.models import Model, load
 from frugalclip.report.frequency import FrequencyView, write_frequency_report
 from frugalclip.sources.open import open_data
@@ -36,11 +33,13 @@ def audit_frequency(
     counts: str | Path,
     results: Sequence[str | Path] = (),
     *,
+    other_counts: Sequence[str | Path] = (),
     model: str | Path | Model | None = None,
     data: str | Path | None = None,
     task: Task = "zeroshot",
     where: str | None = None,
     label_field: str | None = None,
+    prompts: Sequence[str | Path] = (),
     depth: int = 1,
     least: int = 1,
     edges: int = EDGES,
@@ -53,11 +52,13 @@ def audit_frequency(
     Args:
         counts: what `audit concepts --json` wrote for the training data, or a published file of counts.
         results: JSON files of `evaluate --task zeroshot`, or published ones, one a data set.
+        other_counts: the same data counted otherwise, such as with another threshold for images.
         model: MODEL to evaluate here, in place of results.
         data: what it is evaluated on.
         task: `zeroshot` gives top1 of classes, `retrieval` recall@`depth` of the concepts in captions.
         where: a condition over the rows of `data`.
         label_field: field with the class of a row, for zeroshot.
+        prompts: prompt sets of zeroshot, as `evaluate` takes them; default `plain`.
         depth: k of recall@k.
         least: samples that a concept needs.
         edges: bins of the published fit.
@@ -66,28 +67,43 @@ def audit_frequency(
         json: file to write the result to.
 
     Returns:
-        `relations`: for each kind of count and each metric the numbers of docs/formats.md.
+        `relations`: for each kind of count and each metric the numbers of docs/formats.md, by the first
+        counts and prompts. `variants`: the relation by every file of counts and every prompt set.
 
     Raises:
         DataError: when files cannot be used, or too few concepts are in both.
     """
-    known = read_counts(counts)
+    counted = {str(path): read_counts(path) for path in (counts, *other_counts)}
     if bool(results) == (model is not None):
         raise UsageError("name result files of evaluate, or --model MODEL and --data PATH to evaluate here.")
+    if prompts and (model is None or task != "zeroshot"):
+        raise UsageError("--prompts needs --model MODEL and --task zeroshot, which take prompts.")
+    evaluated: dict[str | None, Results]
     if model is None:
-        found: Results = {"top1": [read_accuracies(path, least=least) for path in results]}
+        evaluated = {None: {"top1": [read_accuracies(path, least=least) for path in results]}}
     elif data is None:
         raise UsageError("--model needs --data PATH, on which it is evaluated.")
-    else:
+    elif task == "zeroshot":
+        chosen = list(prompts) or [None]
         with progress_lines(show_remark):
-            found = _evaluated(model, data, task, where, label_field, depth, least, list(known))
-    views = [
-        view
-        for kind in KINDS
-        if any(values[kind] is not None for values in known.values())
-        for view in _views(kind, {name: values[kind] for name, values in known.items()}, found, edges, draws)
-    ]
-    result = {"counts": str(counts), "relations": [_relation(view) for view in views]}
+            evaluated = _accuracies(model, data, where, label_field, least, chosen)
+    else:
+        names = list(dict.fromkeys(name for known in counted.values() for name in known))
+        with progress_lines(show_remark):
+            rows = open_data(data, where=where)
+            evaluated = {None: model_recalls(_loaded(model), rows, names, depth=depth, least=least)}
+    each = {
+        (name, prompt): list(_views(known, found, edges, draws))
+        for name, known in counted.items()
+        for prompt, found in evaluated.items()
+    }
+    views = next(iter(each.values()))
+    variants = [_variant(view, *which) for which, own in each.items() for view in own]
+    result = {
+        "counts": str(counts),
+        "relations": [_relation(view) for view in views],
+        "variants": variants if len(each) > 1 else [],
+    }
     if report is not None:
         write_frequency_report(user_path(report), views, subject=str(counts))
     if json is not None:
@@ -95,46 +111,54 @@ def audit_frequency(
     return result
 
 
-def _evaluated(
+def _accuracies(
     model: str | Path | Model,
     data: str | Path,
-    task: Task,
     where: str | None,
     label_field: str | None,
-    depth: int,
     least: int,
-    names: Sequence[str],
-) -> Results:
-    loaded = model if isinstance(model, Model) else load(model, device=pick_device("auto"))
-    if task == "zeroshot":
-        result = evaluate(loaded, data=data, where=where, label_field=label_field)
-        return {"top1": [accuracies_of(result, least=least)]}
-    manifest = open_data(data, where=where)
-    pairs = retrieval_task(manifest)
-    images, kept, faults = image_features(loaded, manifest, pairs.rows)
-    pairs = pairs.only(kept) if faults else pairs
-    recalls = concept_recalls(
-        pairs,
-        images,
-        encode_texts(loaded, pairs.texts),
-        [Concept([name]) for name in names],
-        forms=WordForms(),
-        depth=depth,
-        least=least,
-    )
-    return {f"{way}_r{depth}": [one] for way, one in recalls.items()}
+    prompts: Sequence[str | Path | None],
+) -> dict[str | None, Results]:
+    """Top 1 of classes by each prompt set."""
+    loaded = _loaded(model)
+    found: dict[str | None, Results] = {}
+    for one in prompts:
+        result = evaluate(loaded, data=data, where=where, label_field=label_field, prompts=one)
+        found[None if one is None else str(one)] = {"top1": [accuracies_of(result, least=least)]}
+    return found
+
+
+def _loaded(model: str | Path | Model) -> Model:
+    return model if isinstance(model, Model) else load(model, device=pick_device("auto"))
 
 
 def _views(
-    kind: str, counts: Mapping[str, int | None], found: Results, edges: int, draws: int
-) -> list[FrequencyView]:
-    views = []
-    for metric, results in found.items():
-        table = FrequencyTable.joined(counts, results)
-        numbers = frequency_report(table, edges=edges, draws=draws)
-        counts_, accuracies = table.counts.tolist(), table.accuracies.tolist()
-        views.append(FrequencyView(kind, metric, table.names, counts_, accuracies, numbers))
-    return views
+    known: Mapping[str, Mapping[str, int | None]], found: Results, edges: int, draws: int
+) -> Iterator[FrequencyView]:
+    """One of each kind of count that there is and each metric."""
+    for kind in KINDS:
+        counts = {name: values[kind] for name, values in known.items()}
+        if all(count is None for count in counts.values()):
+            continue
+        for metric, results in found.items():
+            table = FrequencyTable.joined(counts, results)
+            numbers = frequency_report(table, edges=edges, draws=draws)
+            values = table.counts.tolist(), table.accuracies.tolist()
+            yield FrequencyView(kind, metric, table.names, *values, numbers)
+
+
+def _variant(view: FrequencyView, counts: str, prompts: str | None) -> dict[str, Any]:
+    numbers = view.numbers
+    return {
+        "counts": counts,
+        "prompts": prompts,
+        "kind": view.kind,
+        "metric": view.metric,
+        "concepts": numbers["concepts"],
+        "binned_r": numbers["binned"]["r"],
+        **{name: numbers[name] for name in ("r_found", "spearman", "slope_per_decade")},
+        "interval": numbers["interval"],
+    }
 
 
 def _relation(view: FrequencyView) -> dict[str, Any]:
@@ -161,6 +185,27 @@ def show(result: dict[str, Any], console: Console | None = None) -> None:
         zeros = one["zeros"]
         lines.append(f"  {zeros['concepts']:,} concepts never occur; mean {_value(zeros['mean_accuracy'])}")
         show_lines(lines, console)
+    if result["variants"]:
+        _show_variants(result["variants"], console)
+
+
+def _show_variants(variants: Sequence[Mapping[str, Any]], console: Console) -> None:
+    """Whether the relation depends on how was counted and asked."""
+    table = Table(box=None, padding=(0, 2, 0, 0))
+    for name in ("counts", "prompts", "kind", "metric", "points for ten times", "95 %", "Spearman"):
+        table.add_column(name, justify="left" if name in ("counts", "prompts", "kind", "metric") else "right")
+    for one in variants:
+        low, high = one["interval"]["slope_per_decade"] or (None, None)
+        table.add_row(
+            escape(Path(one["counts"]).name),
+            escape(one["prompts"] or "plain") if one["metric"] == "top1" else "",
+            one["kind"],
+            one["metric"],
+            _value(one["slope_per_decade"]),
+            f"{_value(low)} to {_value(high)}",
+            _value(one["spearman"]),
+        )
+    console.print(table)
 
 
 def _value(value: float | None) -> str:
