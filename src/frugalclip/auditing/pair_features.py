@@ -1,7 +1,7 @@
 """Features of pairs: by a MODEL of images and texts, or without one, by descriptors and by words."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import log
 
@@ -13,6 +13,7 @@ from frugalclip.core.random import stream_seed
 from frugalclip.data.manifest import Manifest
 from frugalclip.evaluation.descriptors import descriptors
 from frugalclip.evaluation.encoding import DataEncoder, encode_texts, image_features
+from frugalclip.models import Model
 
 _WORD_WIDTH = 128  # of a random projection of word counts
 
@@ -36,12 +37,34 @@ def model_features(model: DataEncoder, manifest: Manifest) -> PairFeatures:
     rows = _captioned(manifest)
     images, kept, _ = image_features(model, manifest, rows)
     rows = rows[kept]
-    captions = manifest.take(rows).captions()
+    texts = _caption_means(manifest.take(rows).captions(), lambda every: encode_texts(model, every).numpy())
+    return PairFeatures(rows, images.numpy(), texts, is_joint=True)
+
+
+def tower_features(model: Model, manifest: Manifest) -> PairFeatures:
+    """Features of a model before its projections, which know nothing of each other where towers are frozen.
+
+    Raises:
+        DataError: when no row has an image and a caption.
+    """
+    rows = _captioned(manifest)
+    images, kept, _ = image_features(model, manifest, rows, layer="pooled")
+    rows = rows[kept]
+    texts = _caption_means(
+        manifest.take(rows).captions(),
+        lambda every: model.encode_text(every, layer="pooled", normalize=False).numpy(),
+    )
+    return PairFeatures(rows, images.flatten(1).numpy(), texts, is_joint=False)
+
+
+def _caption_means(
+    captions: Sequence[Sequence[str]], encode: Callable[[list[str]], np.ndarray]
+) -> np.ndarray:
+    """(rows, width) mean vector of the captions of each row, each distinct one encoded once."""
     texts = sorted({text for own in captions for text in own})
     place = {text: number for number, text in enumerate(texts)}
-    vectors = encode_texts(model, texts).numpy()
-    means = np.stack([vectors[[place[text] for text in own]].mean(axis=0) for own in captions])
-    return PairFeatures(rows, images.numpy(), means, is_joint=True)
+    vectors = encode(texts)
+    return np.stack([vectors[[place[text] for text in own]].mean(axis=0) for own in captions])
 
 
 def plain_features(manifest: Manifest, forms: WordForms) -> PairFeatures:

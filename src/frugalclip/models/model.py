@@ -158,13 +158,21 @@ class Model:
         return (unit_or_nan(embedding) if normalize else embedding).cpu()
 
     @torch.inference_mode()
-    def encode_text(self, texts: str | Sequence[str], *, normalize: bool = True, batch: int = 1024) -> Tensor:
+    def encode_text(
+        self,
+        texts: str | Sequence[str],
+        *,
+        normalize: bool = True,
+        batch: int = 1024,
+        layer: Layer = "embedding",
+    ) -> Tensor:
         """Embed texts.
 
         Args:
             texts: one or several; longer ones than the context are cut, keeping the end token.
             normalize: scale the vectors to length one.
             batch: texts encoded at a time.
+            layer: `embedding` gives vectors of the joint space; `pooled` the input of the projection.
 
         Returns:
             (batch, dim) float32 on the CPU; one text gives a batch of one.
@@ -175,7 +183,7 @@ class Model:
         was_training = self.network.training
         self.network.eval()
         parts = [
-            self.network.text(self.text_inputs(listed[start : start + batch])).embedding.float()
+            getattr(self.network.text(self.text_inputs(listed[start : start + batch])), layer).float()
             for start in range(0, len(listed), batch)
         ]
         self.network.train(was_training)
