@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from frugalclip.core.errors import DataError
-from frugalclip.data.manifest import Manifest
+from frugalclip.core.config import validated
+from frugalclip.core.errors import DataError, RecipeError
+from frugalclip.data.manifest import Manifest, image_places, make_manifest
 from frugalclip.data.tokens import train_tokenizer
 from frugalclip.features.rows import FeatureRows
 from frugalclip.loading.texts import TextViewConfig, TextViews
@@ -58,7 +59,17 @@ def test_changed_words_of_stored_texts_are_refused(tmp_path: Path):
 @pytest.mark.parametrize("pick", ["first", "random"])
 @pytest.mark.parametrize(
     "settings",
-    [{}, {"fields": ["keywords"], "lists": "each", "field_probability": 0.3}, {"fields": ["keywords"]}],
+    [
+        {},
+        {"fields": ["keywords"], "lists": "each", "field_probability": 0.3},
+        {"fields": ["keywords"]},
+        {
+            "fields": ["keywords", "id", "absent?"],
+            "lists": "each",
+            "field_probability": {"keywords": 0.5, "id": 0.2, "absent": 0.1},
+        },
+        {"fields": ["keywords"], "field_probability": 0},
+    ],
 )
 def test_chances_sum_to_one_and_are_the_frequencies_of_the_draws(
     tmp_path: Path, pick: str, settings: dict[str, Any]
@@ -78,3 +89,40 @@ def test_chances_sum_to_one_and_are_the_frequencies_of_the_draws(
         np.add.at(found, (usable, own.draw(usable, epoch=epoch)["caption"]), 1 / epochs)
     np.testing.assert_allclose(found, expected, atol=0.04)
     assert not found[expected == 0].any()
+
+
+def test_each_field_is_read_with_its_own_probability_where_a_row_has_it(tmp_path: Path):
+    manifest = make_manifest(
+        ids=["all", "one", "bare", "only"],
+        images=image_places(["all", "one", "bare", "only"]),
+        captions=[["c"], ["c"], ["c"], []],
+        fields={"caption_a": ["a", "a", None, "a"], "caption_b": ["b", None, None, "b"]},
+        root=tmp_path,
+        name="rows",
+    )
+    settings = {
+        "fields": ["caption_a", "caption_b?"],
+        "field_probability": {"caption_a": 0.3, "caption_b": 0.1},
+    }
+    own = views(manifest, {"caption": TextViewConfig.model_validate(settings)})
+    rows, texts, chances = own.chances("caption")
+    found = {
+        (manifest.ids[row], own.texts([text])[0]): chance
+        for row, text, chance in zip(rows.tolist(), texts.tolist(), chances.tolist(), strict=True)
+    }
+    expected = {("all", "c"): 0.6, ("all", "a"): 0.3, ("all", "b"): 0.1, ("one", "c"): 0.7, ("one", "a"): 0.3}
+    assert found == pytest.approx(expected | {("bare", "c"): 1, ("only", "a"): 0.75, ("only", "b"): 0.25})
+    drawn = [own.texts(own.draw(np.arange(4), epoch=epoch)["caption"]) for epoch in range(4000)]
+    for (id, text), chance in found.items():
+        share = np.mean([row[manifest.ids.index(id)] == text for row in drawn])
+        assert share == pytest.approx(chance, abs=0.04)
+
+
+@pytest.mark.parametrize(
+    ("probabilities", "said"),
+    [({"a": 0.7, "b": 0.4}, "adds up to 1.1"), ({"a": 0.5}, "names a, and fields a, b"), ({}, "no field")],
+)
+def test_probabilities_of_fields_fit_the_fields(probabilities: dict[str, float], said: str):
+    settings = {"fields": ["a", "b?"], "field_probability": probabilities}
+    with pytest.raises(RecipeError, match=said):
+        validated(TextViewConfig, settings, where="texts.caption")

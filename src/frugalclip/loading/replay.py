@@ -29,7 +29,7 @@ from frugalclip.data.images import decode_squashed
 from frugalclip.data.manifest import CAPTIONS, Manifest
 from frugalclip.features.format import digest, id_hashes
 from frugalclip.features.store import Store
-from frugalclip.loading.texts import TextViewConfig, field_texts
+from frugalclip.loading.texts import field_texts
 from frugalclip.loading.views import ImageView, ViewConfig, make_view, source_size
 
 AUGMENTATIONS, CAPTION_FIELDS = "augmentations", "caption_fields"  # keys of a store's encoder settings
@@ -170,8 +170,7 @@ def with_field_texts(manifest: Manifest, fields: Sequence[str]) -> Manifest:
     """
     if not fields:
         return manifest
-    config = TextViewConfig(fields=list(fields), lists="each")
-    both = zip(manifest.captions(), field_texts(manifest, config), strict=True)
+    both = zip(manifest.captions(), field_texts(manifest, fields, lists="each"), strict=True)
     texts = [[*(captions or []), *(text for text in more if text.strip())] for captions, more in both]
     place = manifest.table.column_names.index("captions")
     table = manifest.table.set_column(place, "captions", pa.array(texts, CAPTIONS))

@@ -6,10 +6,10 @@ distinct text is tokenised once.
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 import numpy as np
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor
 
 from frugalclip.core.config import Settings
@@ -31,6 +31,14 @@ _KEPT_TEXTS = 2_000_000  # above this many distinct texts a step's texts are tok
 _SOURCE, _PICK, _DRAWS = (0, 1, 2)
 
 
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+def _plain(field: str) -> str:
+    """Name of a field, without the sign that the data may lack it."""
+    return field.removesuffix("?")
+
+
 class TextViewConfig(Settings):
     """What one text view reads: the keys of `texts.<name>` in a recipe."""
 
@@ -47,8 +55,10 @@ class TextViewConfig(Settings):
     lists: Literal["joined", "each"] = Field(
         "joined", description="a field that holds a list is one text, or each of its items is one"
     )
-    field_probability: float = Field(
-        0.5, ge=0, le=1, description="probability that a field is read, where the sample has any of them"
+    field_probability: Share | dict[str, Share] = Field(
+        0.5,
+        description="probability that a field is read, where the sample has any of them; or of each field, "
+        "such as {caption_captioner: 0.3, caption_words: 0.1}, and the rest is that of the captions",
     )
     of: str | None = Field(
         None,
@@ -60,6 +70,20 @@ class TextViewConfig(Settings):
         ge=1,
         description="how many of a text's facets to draw, other ones each time; null: all. FLAME: 6 of 11",
     )
+
+    @model_validator(mode="after")
+    def _probabilities_fit(self) -> Self:
+        if not isinstance(self.field_probability, dict):
+            return self
+        named, known = sorted(self.field_probability), sorted(map(_plain, self.fields))
+        if named != known:
+            raise ValueError(
+                f"field_probability names {', '.join(named) or 'no field'}, and fields "
+                f"{', '.join(known) or 'none'}; give each field a probability, or one number for all"
+            )
+        if (total := sum(self.field_probability.values())) > 1:
+            raise ValueError(f"field_probability adds up to {total:g}, expected at most 1")
+        return self
 
 
 @dataclass(frozen=True)
@@ -277,41 +301,61 @@ class _TextView:
     ) -> None:
         self.config, self.name, self.seed = config, name, seed
         self.captions = pool.choices(manifest.captions(language=config.language))
-        self.fields = pool.choices(field_texts(manifest, config))
+        of_fields = config.field_probability
+        groups = (
+            {tuple(config.fields): of_fields}
+            if not isinstance(of_fields, dict)
+            else {(field,): of_fields[_plain(field)] for field in config.fields}
+        )
+        # fields that are drawn from together, and how probable that is
+        self.sources = [
+            (pool.choices(field_texts(manifest, fields, lists=config.lists)), probability)
+            for fields, probability in groups.items()
+        ]
         every = np.arange(len(manifest))
-        self.counts = self.captions.counts(every) + self.fields.counts(every)  # (samples,)
+        self.counts = self.captions.counts(every)  # (samples,)
+        for source, _ in self.sources:
+            self.counts = self.counts + source.counts(every)
+
+    def _probabilities(self, rows: np.ndarray) -> np.ndarray:
+        """(sources, batch) with which each source is read, where a row has it; the rest is the captions'."""
+        has = np.stack([source.counts(rows) > 0 for source, _ in self.sources])
+        found = has * np.array([probability for _, probability in self.sources])[:, None]
+        total = found.sum(axis=0)
+        only = np.where(
+            total > 0, found / np.where(total > 0, total, 1), has / np.maximum(has.sum(axis=0), 1)
+        )
+        return np.where(self.captions.counts(rows) == 0, only, found)
 
     def chances(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         every = np.arange(len(self.counts))
-        captions, fields = self.captions.counts(every), self.fields.counts(every)
-        of_field = np.where(captions == 0, 1.0, self.config.field_probability) * (fields > 0)
-        first = (
-            np.zeros(len(self.captions.texts))
-            if self.config.pick == "first"
-            else np.ones(len(self.captions.texts))
-        )
+        captions, of_sources = self.captions.counts(every), self._probabilities(every)
+        is_first = self.config.pick == "first"
+        first = np.zeros(len(self.captions.texts)) if is_first else np.ones(len(self.captions.texts))
         first[self.captions.offsets[:-1][captions > 0]] = 1
-        shown = 1 if self.config.pick == "first" else np.maximum(captions, 1)
-        chance = [
-            np.repeat((1 - of_field) / shown, captions) * first,
-            np.repeat(of_field / np.maximum(fields, 1), fields),
-        ]
-        rows, texts = (
-            [np.repeat(every, captions), np.repeat(every, fields)],
-            [self.captions.texts, self.fields.texts],
-        )
+        shown = 1 if is_first else np.maximum(captions, 1)
+        rows, texts = [np.repeat(every, captions)], [self.captions.texts]
+        chance = [np.repeat((1 - of_sources.sum(axis=0)) / shown, captions) * first]
+        for (source, _), probability in zip(self.sources, of_sources, strict=True):
+            counts = source.counts(every)
+            rows.append(np.repeat(every, counts))
+            texts.append(source.texts)
+            chance.append(np.repeat(probability / np.maximum(counts, 1), counts))
         kept = np.concatenate(chance) > 0
         return np.concatenate(rows)[kept], np.concatenate(texts)[kept], np.concatenate(chance)[kept]
 
     def draw(self, rows: np.ndarray, epoch: int | np.ndarray, stream: str) -> np.ndarray:
         counters = np.stack([rows, np.full(len(rows), epoch)], axis=1)
         draws = uniform(self.seed, f"{stream}text/{self.name}", counters, _DRAWS)
-        captions, fields = self.captions.counts(rows), self.fields.counts(rows)
-        is_field = (fields > 0) & ((draws[:, _SOURCE] < self.config.field_probability) | (captions == 0))
         caption_pick = draws[:, _PICK] if self.config.pick == "random" else 0.0
-        result = np.empty(len(rows), dtype=np.int64)
-        result[~is_field] = _picked(self.captions, rows, caption_pick * captions)[~is_field]
-        result[is_field] = _picked(self.fields, rows, draws[:, _PICK] * fields)[is_field]
+        result = _picked(self.captions, rows, caption_pick * self.captions.counts(rows))
+        bounds = np.cumsum(self._probabilities(rows), axis=0)
+        bounds[:, self.captions.counts(rows) == 0] += 1e-9  # whatever is rounded, no caption is read there
+        above = np.zeros(len(rows), dtype=bool)
+        for (source, _), bound in zip(self.sources, bounds, strict=True):
+            is_read = ~above & (draws[:, _SOURCE] < bound) & (source.counts(rows) > 0)
+            result[is_read] = _picked(source, rows, draws[:, _PICK] * source.counts(rows))[is_read]
+            above |= is_read
         return result
 
 
@@ -325,16 +369,17 @@ def _picked(choices: _Choices, rows: np.ndarray, place: np.ndarray) -> np.ndarra
     )
 
 
-def field_texts(manifest: Manifest, config: TextViewConfig) -> list[list[str]]:
+def field_texts(
+    manifest: Manifest, fields: Iterable[str], *, lists: Literal["joined", "each"]
+) -> list[list[str]]:
     """For every row, the texts of the fields with a value; lists are joined by commas, or taken apart."""
     columns = [
-        manifest.field(name.removesuffix("?"))
-        for name in config.fields
-        if not name.endswith("?") or name[:-1] in manifest.field_names
+        manifest.field(_plain(name))
+        for name in fields
+        if not name.endswith("?") or _plain(name) in manifest.field_names
     ]
     return [
-        [text for column in columns for text in _texts(column[row], config.lists)]
-        for row in range(len(manifest))
+        [text for column in columns for text in _texts(column[row], lists)] for row in range(len(manifest))
     ]
 
 
@@ -357,5 +402,5 @@ def texts_of(manifest: Manifest, configs: Iterable[TextViewConfig]) -> Iterable[
             continue  # the words of another view
         for row in manifest.captions(language=config.language):
             yield from row
-        for row in field_texts(manifest, config):
+        for row in field_texts(manifest, config.fields, lists=config.lists):
             yield from filter(None, row)
