@@ -5,11 +5,10 @@ and without its last stage, and with a single step before it. The metric is nami
 held-out style, without flags, on validation concepts (from which settings were chosen) and on test concepts.
 `feature_fit` is a like fit with descriptors alone. Differences are paired by image; their intervals are over
 runs and concept families.
-Writes results/closing-fit.json, run by run; the same command resumes.
+Writes results/closing-fit.json, run by run; the same command resumes, also within a run in runs/closing-fit.
 Run: python benchmarks/closing_fit.py [--seeds 3]
 """
 
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from statistics import fmean
@@ -32,6 +31,7 @@ from frugalclip.verbs.train import train
 
 STYLES = ("noto", "openmoji", "twemoji")
 SPLITS = ("val", "test")
+RUNS = HERE.parent / "runs" / "closing-fit"
 RESULT = HERE.parent / "results" / "closing-fit.json"
 ARM = "closing fit"
 ARMS: dict[str, list[str]] = {
@@ -66,7 +66,8 @@ class HeldOutStyle:
             f"seed={seed}",
         ]
         out = folder / f"{arm}-{self.style}-{seed}"
-        train("demo", [*words, *ARMS[arm]], out=out)
+        if not train("demo", [*words, *ARMS[arm]], out=out, resume=True).is_finished:
+            raise SystemExit(f"the run in {out} was stopped; the same command goes on with it.")
         model = frugalclip.load(out)
         found: dict[str, Any] = {"arm": arm, "held_out": self.style, "seed": seed}
         for split, task in self.tasks.items():
@@ -188,16 +189,15 @@ def main() -> None:
     everything = open_data("sample").where("pack=emoji")
     folds = [HeldOutStyle(everything, style) for style in STYLES]
     done = {(run["arm"], run["held_out"], run["seed"]) for run in record["runs"]}
-    with tempfile.TemporaryDirectory() as folder:
-        for seed in range(chosen.seeds):
-            for fold in folds:
-                if fold.style not in record["baselines"]:
-                    record["baselines"][fold.style] = fold.baselines()
-                for arm in ARMS:
-                    if (arm, fold.style, seed) not in done:
-                        record["runs"].append(fold.run(arm, seed, Path(folder)))
-                        record["environment"] = environment()
-                        write_json(RESULT, record)
+    for seed in range(chosen.seeds):
+        for fold in folds:
+            if fold.style not in record["baselines"]:
+                record["baselines"][fold.style] = fold.baselines()
+            for arm in ARMS:
+                if (arm, fold.style, seed) not in done:
+                    record["runs"].append(fold.run(arm, seed, RUNS))
+                    record["environment"] = environment()
+                    write_json(RESULT, record)
     record["summary"] = summary(record, folds)
     write_json(RESULT, record)
     show(record["summary"])

@@ -2,7 +2,7 @@ import torch
 
 from frugalclip.evaluation import descriptors as module
 from frugalclip.evaluation.descriptors import descriptors
-from frugalclip.functional.descriptors import WIDTH
+from frugalclip.functional.descriptors import DESCRIPTORS
 
 
 def test_broken_images_are_left_out_and_a_data_set_is_described_once(squares, monkeypatch):
@@ -14,7 +14,7 @@ def test_broken_images_are_left_out_and_a_data_set_is_described_once(squares, mo
     )
     features, kept = descriptors(squares)
     assert kept.tolist() == list(range(11))
-    assert features.shape == (11, WIDTH)
+    assert features.shape == (11, DESCRIPTORS["shapes and colours"].width)
     again, _ = descriptors(squares)
     assert again is features and len(calls) == 3
     alone, _ = descriptors(squares.take([7]))

@@ -5,9 +5,11 @@ from typing import Any
 import torch
 from torch import nn
 
+from frugalclip.compression.closing_fit import DESCRIPTORS
 from frugalclip.core.preprocess import Preprocess
 from frugalclip.data.tokens import Tokenizer, clip_tokenizer, train_tokenizer
 from frugalclip.models import Model
+from frugalclip.towers.described import WIDTHS
 from frugalclip.towers.dual import DualEncoder, ModelConfig
 
 CAPTIONS = ["a large red square", "two blue circles", "green", "the old car &amp; the tree", "a red circle"]
@@ -26,7 +28,8 @@ FILLED: dict[str, Any] = {
 }  # fmt: skip
 DESCRIBED: dict[str, Any] = {
     "kind": "described", "tower": RESNET, "embedding": 64, "mean": [0.48145466, 0.4578275, 0.40821073],
-    "std": [0.26862954, 0.26130258, 0.27577711], "head": {"kind": "whitening"},
+    "std": [0.26862954, 0.26130258, 0.27577711], "descriptors": DESCRIPTORS,
+    "head": {"kind": "whitened_parts", "parts": [64, *(WIDTHS[name] for name in DESCRIPTORS)]},
 }  # fmt: skip
 KINDS: dict[str, dict[str, Any]] = {
     "vit": {"image": VIT, "text": TEXT, "dim": 48},

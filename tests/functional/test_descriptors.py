@@ -5,9 +5,10 @@ import pytest
 import torch
 
 from frugalclip.functional.descriptors import (
+    DESCRIPTORS,
     SIDE,
-    WIDTH,
     colour_histograms,
+    colour_layout,
     describe,
     gradient_histograms,
 )
@@ -60,5 +61,23 @@ def test_shape_and_colour_weigh_the_same():
     assert cosine == pytest.approx((shapes + colours) / 2, abs=1e-5)
 
 
-def test_the_width_is_known_beforehand():
-    assert describe(torch.zeros(2, 3, SIDE, SIDE, dtype=torch.uint8)).shape == (2, WIDTH)
+def test_coarse_shapes_forgive_a_shift():
+    """A bar that moves by half a cell of 8 pixels moves by a quarter of a cell of 16."""
+    bars = torch.zeros(2, 3, SIDE, SIDE, dtype=torch.uint8)
+    bars[0, :, 20:44, 24:30] = 255
+    bars[1, :, 20:44, 28:34] = 255
+    fine, coarse = (DESCRIPTORS[name].of(bars) for name in ("shapes", "coarse shapes"))
+    assert coarse[0] @ coarse[1] > fine[0] @ fine[1] + 0.05
+
+
+def test_a_layout_tells_where_colours_are():
+    pixels = torch.zeros(1, 3, SIDE, SIDE, dtype=torch.uint8)
+    pixels[0, 1, :8, 56:] = 255  # green in the upper right corner
+    found = colour_layout(pixels).view(3, 8, 8)
+    assert found[1, 0, 7] == 1 and found.sum() == 1
+
+
+@pytest.mark.parametrize("name", DESCRIPTORS)
+def test_the_width_is_known_beforehand(name: str):
+    flat = torch.zeros(2, 3, SIDE, SIDE, dtype=torch.uint8)
+    assert DESCRIPTORS[name].of(flat).shape == (2, DESCRIPTORS[name].width)

@@ -9,6 +9,7 @@ from frugalclip.core.errors import ModelError, RecipeError
 from frugalclip.core.random import generator
 from frugalclip.core.types import Gates, Needs, Tokens
 from frugalclip.towers.base import WISHES, Ability, Head
+from frugalclip.towers.described import WIDTHS
 from frugalclip.towers.dual import IMAGE_TOWERS, DualEncoder, ModelConfig
 
 VIT = {"width": 32, "depth": 1, "head_dim": 16, "patch": 8, "resolution": 16}
@@ -24,7 +25,8 @@ IMAGES: dict[str, dict[str, Any]] = {
         "embedding": 4,
         "mean": [0.5, 0.5, 0.5],
         "std": [0.5, 0.5, 0.5],
-        "head": {"kind": "whitening"},
+        "descriptors": list(WIDTHS),
+        "head": {"kind": "whitened_parts", "parts": [4, *WIDTHS.values()]},
     },
 }
 TEXTS: dict[str, dict[str, Any]] = {

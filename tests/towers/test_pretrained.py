@@ -140,7 +140,7 @@ def test_what_a_pretrained_tower_does_not_support_is_refused():
 def test_heads_of_the_other_side_are_refused():
     with pytest.raises(
         ValidationError,
-        match=r"head\.kind kernel_ridge is not for image towers; they take mlp, identity, whitening, lexical",
+        match=r"head\.kind kernel_ridge is not for image towers; they take mlp, identity, whitening",
     ):
         PretrainedImageConfig.model_validate(
             {"kind": "pretrained", "from": "x", "width": 6, "head": {"kind": "kernel_ridge"}}

@@ -7,6 +7,8 @@ compared by its roots (the Hellinger kernel). Each half has length one, and so h
 """
 
 import math
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -19,14 +21,16 @@ CELL = 8
 ORIENTATIONS = 9
 LEVELS = 4  # of each colour
 CLIP = 0.2
-WIDTH = (SIDE // CELL - 1) ** 2 * 4 * ORIENTATIONS + LEVELS**3  # of a descriptor
+COARSE_CELL = 16
+GRID = 8  # places on a side of a colour layout
 
 
-def gradient_histograms(pixels: Tensor) -> Tensor:
+def gradient_histograms(pixels: Tensor, *, cell: int = CELL) -> Tensor:
     """Histograms of oriented gradients.
 
     Args:
-        pixels: (images, 3, side, side) of 0 to 255, side a multiple of 8.
+        pixels: (images, 3, side, side) of 0 to 255, side a multiple of the cell.
+        cell: pixels on a side of a cell.
 
     Returns:
         (images, blocks * 36) float32.
@@ -48,7 +52,7 @@ def gradient_histograms(pixels: Tensor) -> Tensor:
     for orientation in range(ORIENTATIONS):
         apart = (place - orientation - 0.5).abs()
         weight = (1 - torch.minimum(apart, ORIENTATIONS - apart)).clamp(min=0)  # the circle closes
-        votes.append(F.avg_pool2d(weight * strength, CELL))
+        votes.append(F.avg_pool2d(weight * strength, cell))
     cells = torch.cat(votes, dim=1)  # (images, orientations, rows, columns)
     blocks = F.unfold(cells, kernel_size=2).transpose(1, 2)  # (images, blocks, 4 * orientations)
     return _normalised(_normalised(blocks).clamp(max=CLIP)).flatten(1)
@@ -74,6 +78,18 @@ def colour_histograms(pixels: Tensor) -> Tensor:
     return (counts.scatter_add_(1, bins.flatten(1), ones) / bins[:1].flatten(1).shape[1]).sqrt()
 
 
+def colour_layout(pixels: Tensor) -> Tensor:
+    """Mean colours on a grid of 8 x 8 places, as thumbnails have them.
+
+    Args:
+        pixels: (images, 3, side, side) of 0 to 255.
+
+    Returns:
+        (images, 192) float32 in [0, 1].
+    """
+    return F.adaptive_avg_pool2d(pixels.float() / 255, GRID).flatten(1)
+
+
 def describe(pixels: Tensor) -> Tensor:
     """Shape and colour together.
 
@@ -84,3 +100,26 @@ def describe(pixels: Tensor) -> Tensor:
         (images, width) unit vectors: their dot product is the mean of the two halves' cosines.
     """
     return unit(torch.cat([unit(gradient_histograms(pixels)), unit(colour_histograms(pixels))], dim=1))
+
+
+@dataclass(frozen=True)
+class Descriptor:
+    """A kind of descriptor."""
+
+    of: Callable[[Tensor], Tensor]  # (images, 3, side, side) uint8 to (images, width) unit vectors
+    width: int
+
+
+def _shapes_width(cell: int) -> int:
+    return (SIDE // cell - 1) ** 2 * 4 * ORIENTATIONS
+
+
+DESCRIPTORS = {
+    "shapes": Descriptor(lambda pixels: unit(gradient_histograms(pixels)), _shapes_width(CELL)),
+    "coarse shapes": Descriptor(
+        lambda pixels: unit(gradient_histograms(pixels, cell=COARSE_CELL)), _shapes_width(COARSE_CELL)
+    ),
+    "colours": Descriptor(lambda pixels: unit(colour_histograms(pixels)), LEVELS**3),
+    "layout": Descriptor(lambda pixels: unit(colour_layout(pixels)), 3 * GRID**2),
+    "shapes and colours": Descriptor(describe, _shapes_width(CELL) + LEVELS**3),
+}

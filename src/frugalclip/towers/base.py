@@ -6,7 +6,7 @@ never on the kind.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 import numpy as np
@@ -280,6 +280,10 @@ class FitData(ABC):
 
         With `weighted`, chances are multiplied by how often the row is drawn, relative to the mean row.
         """
+
+    @abstractmethod
+    def pixels(self, rows: np.ndarray) -> Iterator[Tensor]:
+        """Batches of (rows, 3, height, width) pixels, normalised, as evaluation prepares images."""
 
     @abstractmethod
     def image_views(self, rows: np.ndarray) -> Tensor:

@@ -3,24 +3,29 @@
 A small tower that is trained from scratch on a few thousand images does not see all that simple descriptors
 see, and the other way round: side by side they name more (docs/log.md, "The fit at the end"). The tower is
 trained first; then its embedding stands beside the descriptors of `functional.descriptors`, computed from the
-same pixels, and the head is fitted to both. Nothing here is trained by gradient afterwards.
+same pixels, and counts of typical patches (see `patch_words`), and the head is fitted to all. Nothing here
+is trained by gradient afterwards.
 """
 
 from collections.abc import Sequence
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import torch
-from pydantic import Field
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 from torch import Tensor
 from torch.nn import functional as F
 
 from frugalclip.core.config import by_kind, of_kind
+from frugalclip.core.numerics import evenly_spaced
 from frugalclip.core.types import CachedFeatures, Gates, ImageInput, TowerOutput
 from frugalclip.functional import unit
-from frugalclip.functional.descriptors import SIDE, WIDTH, describe
-from frugalclip.towers.base import ImageTower, ImageTowerConfig
+from frugalclip.functional.descriptors import DESCRIPTORS, SIDE
+from frugalclip.towers import patch_words
+from frugalclip.towers.base import FitData, ImageTower, ImageTowerConfig
 from frugalclip.towers.clip_resnet import ClipResNetConfig
+from frugalclip.towers.heads.whitened_parts import WhitenedParts, WhitenedPartsConfig
 from frugalclip.towers.heads.whitening import Whitening, WhiteningConfig
+from frugalclip.towers.patch_words import PatchWords
 from frugalclip.towers.resnet import ResNetConfig
 from frugalclip.towers.vit import VitConfig
 
@@ -30,6 +35,11 @@ InnerTower = Annotated[
     | Annotated[ClipResNetConfig, of_kind("clip_resnet")],
     by_kind("vit", "resnet", "clip_resnet"),
 ]
+DescriptorName = Literal["shapes and colours", "shapes", "coarse shapes", "colours", "layout", "patches"]
+WIDTHS: dict[str, int] = {name: one.width for name, one in DESCRIPTORS.items()} | {
+    "patches": patch_words.WIDTH
+}
+FIRST: tuple[DescriptorName, ...] = ("shapes and colours",)  # of models from before there was a choice
 Triple = tuple[float, float, float]
 
 
@@ -41,12 +51,39 @@ class DescribedConfig(ImageTowerConfig):
     embedding: int = Field(gt=0, description="width of its embedding")
     mean: Triple = Field(description="of the preprocessing, so that pixels are known again")
     std: Triple = Field(description="of the preprocessing")
-    head: WhiteningConfig = Field(description="the head over both")
+    descriptors: tuple[DescriptorName, ...] = Field(
+        FIRST, min_length=1, description="what stands beside the embedding, in this order"
+    )
+    head: Annotated[
+        Annotated[WhiteningConfig, of_kind("whitening")]
+        | Annotated[WhitenedPartsConfig, of_kind("whitened_parts")],
+        by_kind("whitening", "whitened_parts"),
+    ] = Field(description="the head over both")
+
+    @model_validator(mode="after")
+    def _agrees(self) -> "DescribedConfig":
+        if isinstance(self.head, WhitenedPartsConfig) and self.head.parts != self.parts:
+            raise ValueError(
+                f"head.parts are {list(self.head.parts)}, and embedding and descriptors have widths of "
+                f"{list(self.parts)}; give these"
+            )
+        return self
+
+    @model_serializer(mode="wrap")
+    def _dump(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave out the first descriptors, so that older models keep their fingerprints."""
+        found, is_first = write(self), self.descriptors == FIRST
+        return {name: value for name, value in found.items() if not (is_first and name == "descriptors")}
+
+    @property
+    def parts(self) -> tuple[int, ...]:
+        """Widths of the embedding and of each descriptor."""
+        return (self.embedding, *(WIDTHS[name] for name in self.descriptors))
 
     @property
     def width(self) -> int:  # pyright: ignore[reportIncompatibleVariableOverride]
         """Width of the embedding and the descriptors together."""
-        return self.embedding + WIDTH
+        return sum(self.parts)
 
     @property
     def resolution(self) -> int:  # pyright: ignore[reportIncompatibleVariableOverride]
@@ -90,7 +127,8 @@ class DescribedTower(ImageTower):
         self.config = config
         self.tower: ImageTower = config.tower.build(dim=config.embedding)
         self.tower.requires_grad_(False)
-        self.head: Whitening = config.head.build(width=config.width, dim=dim)
+        self.patches = PatchWords() if "patches" in config.descriptors else None
+        self.head: Whitening | WhitenedParts = config.head.build(width=config.width, dim=dim)
         for name, values in (("mean", config.mean), ("std", config.std)):
             self.register_buffer(name, _channels(values), persistent=False)
 
@@ -105,13 +143,13 @@ class DescribedTower(ImageTower):
         return self
 
     @property
-    def fitted_head(self) -> Whitening:
+    def fitted_head(self) -> Whitening | WhitenedParts:
         """The head over the embedding and the descriptors."""
         return self.head
 
     @torch.no_grad()
     def features(self, images: Tensor, /) -> Tensor:
-        """Embedding and descriptors side by side, each of length one.
+        """Embedding and the parts of the descriptors side by side, each of length one.
 
         Args:
             images: pixels (batch, 3, height, width), normalised.
@@ -121,10 +159,31 @@ class DescribedTower(ImageTower):
         """
         with torch.autocast(images.device.type, enabled=False):
             embedding = unit(self.tower(images.float()).embedding.float())
-            pixels = 255 * (images.float() * self.std + self.mean)
+            levels = self._levels(images)
             size = (SIDE, SIDE)
-            squashed = F.interpolate(pixels, size=size, mode="bilinear", antialias=True, align_corners=False)
-            return torch.cat([embedding, describe(squashed.round().clamp(0, 255).to(torch.uint8))], dim=1)
+            squashed = F.interpolate(levels, size=size, mode="bilinear", antialias=True, align_corners=False)
+            pixels = squashed.round().clamp(0, 255).to(torch.uint8)
+            described = [self._described(name, pixels, levels) for name in self.config.descriptors]
+            return torch.cat([embedding, *described], dim=1)
+
+    def fit_features(self, data: FitData) -> None:
+        """Find typical patches of the training images."""
+        if self.patches is None:
+            return
+        rows = evenly_spaced(data.rows, patch_words.MOST_IMAGES)
+        small = [patch_words.resized(self._levels(batch.to(self.mean.device))) for batch in data.pixels(rows)]
+        self.patches.fit(torch.cat(small))
+
+    def _described(self, name: str, pixels: Tensor, levels: Tensor) -> Tensor:
+        """(batch, width) unit vectors of one descriptor, of whole pixel values or of levels as they are."""
+        if name in DESCRIPTORS:
+            return DESCRIPTORS[name].of(pixels)
+        assert self.patches is not None, "there is one other descriptor"
+        return self.patches(levels)
+
+    def _levels(self, images: Tensor) -> Tensor:
+        """Normalised pixels as levels of 0 to 255."""
+        return 255 * (images.float() * self.std + self.mean)
 
     def forward(
         self,

@@ -41,6 +41,7 @@ from frugalclip.towers.heads.identity import IdentityConfig
 from frugalclip.towers.heads.kernel_ridge import KernelRidgeConfig
 from frugalclip.towers.heads.lexical import LexicalConfig
 from frugalclip.towers.heads.mlp import MlpConfig
+from frugalclip.towers.heads.whitened_parts import WhitenedPartsConfig
 from frugalclip.towers.heads.whitening import WhiteningConfig
 from frugalclip.towers.lora import LoraConfig, add_lora
 
@@ -72,6 +73,7 @@ HEADS: dict[str, type[HeadConfig]] = {
     "mlp": MlpConfig,
     "identity": IdentityConfig,
     "whitening": WhiteningConfig,
+    "whitened_parts": WhitenedPartsConfig,
     "kernel_ridge": KernelRidgeConfig,
     "lexical": LexicalConfig,
     "caption_words": CaptionWordsConfig,
@@ -80,6 +82,7 @@ HeadChoice = Annotated[
     Annotated[MlpConfig, of_kind("mlp")]
     | Annotated[IdentityConfig, of_kind("identity")]
     | Annotated[WhiteningConfig, of_kind("whitening")]
+    | Annotated[WhitenedPartsConfig, of_kind("whitened_parts")]
     | Annotated[KernelRidgeConfig, of_kind("kernel_ridge")]
     | Annotated[LexicalConfig, of_kind("lexical")]
     | Annotated[CaptionWordsConfig, of_kind("caption_words")],

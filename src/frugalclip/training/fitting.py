@@ -1,5 +1,7 @@
 """Fit heads in closed form before the first step, to features that are not trained any more."""
 
+from collections.abc import Iterator
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -84,6 +86,11 @@ class LoaderFitData(FitData):
             chances = chances * weights[rows] / weights[self.loader.rows].mean()
         return rows, texts, chances
 
+    def pixels(self, rows: np.ndarray) -> Iterator[Tensor]:
+        """Batches of (rows, 3, height, width) pixels, normalised, as evaluation prepares images."""
+        batches = prepared_images(self.training.take(rows), self.preprocess, batch=256, faults=[])
+        return (pixels for _, pixels in batches)
+
     def image_views(self, rows: np.ndarray) -> Tensor:
         """(views, width) features of all stored views of (rows,), end to end; one view without a store."""
         return self._encode_images(rows) if self.loader.stored is None else self.loader.stored.views(rows)
@@ -111,10 +118,8 @@ class LoaderFitData(FitData):
         if self._encoded is None:
             was_training = self.network.training
             self.network.eval()
-            images = self.training.take(self.rows)
-            batches = prepared_images(images, self.preprocess, batch=256, faults=[])
             self._encoded = torch.cat(
-                [self.network.image.features(pixels.to(self.device)).cpu() for _, pixels in batches]
+                [self.network.image.features(batch.to(self.device)).cpu() for batch in self.pixels(self.rows)]
             )
             self.network.train(was_training)
         return self._encoded[torch.from_numpy(np.searchsorted(self.rows, rows))]

@@ -85,5 +85,15 @@ class Whitening(Head):
     def forward(self, x: Tensor) -> Tensor:
         """(..., width) to (..., dim)."""
         z = unit((x.to(self.mean.dtype) - self.mean) @ self.projection) - self.centre
-        levelled = torch.cat([unit(z)[..., :-1], self.level.expand(*z.shape[:-1], 1)], dim=-1)
-        return torch.where(self.level > 0, levelled, z)  # no branch: an exported graph has none
+        return beside_level(z, self.level)
+
+
+def beside_level(z: Tensor, level: Tensor) -> Tensor:
+    """Vectors as they are, or above a level of 0 of length one with the level in the last channel.
+
+    Args:
+        z: (..., dim), the last channel 0.
+        level: ().
+    """
+    levelled = torch.cat([unit(z)[..., :-1], level.expand(*z.shape[:-1], 1)], dim=-1)
+    return torch.where(level > 0, levelled, z)  # no branch: an exported graph has none
