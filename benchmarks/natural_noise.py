@@ -72,7 +72,7 @@ def main() -> None:
     rows = data.take(features.rows)
     captions = [" | ".join(own) for own in rows.captions()]
     pairs = pair_scores(features, rows.codes("id").view(np.uint64), captions)
-    scores["LEMoN's score alone"] = dict(zip(rows.ids, pairs.suspicion.tolist(), strict=True))
+    scores["its score without that rule"] = dict(zip(rows.ids, pairs.suspicion.tolist(), strict=True))
     for model in (None, *chosen.models):
         name = "audit noise" if model is None else f"audit noise --model {Path(model).name}"
         scores[name] = {row["id"]: row["score"] for row in audit_noise(path, model=model)["rows"]}

@@ -118,6 +118,7 @@ def cross_fitted_cosines(
     folds: np.ndarray,
     *,
     penalty: float = 0.1,
+    doubted: float = 0.0,
     paired_with: np.ndarray | None = None,
 ) -> np.ndarray:
     """How well image and caption predict each other, by heads that were fitted without them.
@@ -130,6 +131,8 @@ def cross_fitted_cosines(
         texts: (rows, width) features of another.
         folds: (rows,) int64, see `folds_of`.
         penalty: of the regressions, times the mean variance of a feature.
+        doubted: share of the pairs that heads are not fitted to: those that heads fitted to all pairs predict
+            worst. Wrong pairs then bend the heads less.
         paired_with: (rows,) int64 row whose caption each image is scored with; None: its own.
 
     Returns:
@@ -137,9 +140,13 @@ def cross_fitted_cosines(
     """
     images, texts = unit_rows(images), unit_rows(texts)
     scored = texts if paired_with is None else texts[paired_with]
+    trusted = np.ones(len(images), dtype=bool)
+    if doubted > 0:
+        first = cross_fitted_cosines(images, texts, folds, penalty=penalty)
+        trusted = ~(first < np.nanquantile(first, doubted)) if np.isfinite(first).any() else trusted
     result = np.full(len(images), np.nan)
     for fold in np.unique(folds):
-        held, fitted = folds == fold, folds != fold
+        held, fitted = folds == fold, (folds != fold) & trusted
         if fitted.sum() < 2:
             continue
         means = images[fitted].mean(axis=0), texts[fitted].mean(axis=0)

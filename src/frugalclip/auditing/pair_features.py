@@ -9,13 +9,12 @@ import numpy as np
 
 from frugalclip.auditing.words import WordForms, content
 from frugalclip.core.errors import DataError
-from frugalclip.core.random import stream_seed
 from frugalclip.data.manifest import Manifest
 from frugalclip.evaluation.descriptors import descriptors
 from frugalclip.evaluation.encoding import DataEncoder, encode_texts, image_features
 from frugalclip.models import Model
 
-_WORD_WIDTH = 128  # of a random projection of word counts
+_MOST_WORDS = 1024  # regressions from and to them are solved at once
 
 
 @dataclass(frozen=True)
@@ -88,15 +87,16 @@ def _captioned(manifest: Manifest) -> np.ndarray:
 
 
 def word_vectors(texts: Sequence[str], forms: WordForms) -> np.ndarray:
-    """(texts, 128) sums of a random direction for each word, weighted by rarity (TF-IDF)."""
-    words = [content(forms(text)) for text in texts]
+    """(texts, words) counts weighted by rarity (TF-IDF) of the most frequent words in two texts or more."""
+    words = [Counter(content(forms(text))) for text in texts]
     found_in = Counter(word for own in words for word in own)
-    directions = {
-        word: np.random.default_rng(stream_seed(0, f"word/{word}")).standard_normal(_WORD_WIDTH)
-        for word in found_in
-    }
-    result = np.zeros((len(texts), _WORD_WIDTH))
+    shared = [(word, number) for word, number in found_in.items() if number > 1]
+    frequent = sorted(shared, key=lambda one: (-one[1], one[0]))[:_MOST_WORDS]
+    columns = {word: column for column, (word, _) in enumerate(frequent)}
+    result = np.zeros((len(texts), max(len(columns), 1)), dtype=np.float32)
     for row, own in enumerate(words):
-        for word in own:
-            result[row] += directions[word] * (log((1 + len(texts)) / (1 + found_in[word])) + 1)
+        for word, number in own.items():
+            if word in columns:
+                rarity = log((1 + len(texts)) / (1 + found_in[word])) + 1
+                result[row, columns[word]] = number * rarity
     return result

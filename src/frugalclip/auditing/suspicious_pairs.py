@@ -1,6 +1,8 @@
 """Pairs ranked by suspicion, with a reason each, and the share of pairs that are probably wrong.
 
-The score is LEMoN's (`noise.lemon_suspicion`). The rate compares the pairs with the same captions dealt to
+With a model the score is LEMoN's (`noise.lemon_suspicion`). Without one, pictures and captions are related by
+heads in closed form; neighbours among hand-made features tell less than those heads (docs/log.md) and are not
+in the score. The rate compares the pairs with the same captions dealt to
 other rows, which are wrong on purpose: where a share q of those scores above some value, the pairs above it
 are at most r q wrong ones and few right ones, so r is near their share over q. The smallest of three q
 counts. It is too high where right pairs score like wrong ones, which `separation` tells.
@@ -8,6 +10,7 @@ counts. It is too high where right pairs score like wrong ones, which `separatio
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
@@ -23,6 +26,7 @@ from frugalclip.auditing.pair_features import PairFeatures
 from frugalclip.core.random import stream_seed
 
 FOLDS = 5
+PENALTY, DOUBTED = 1.0, 0.3  # of the heads, see `noise.cross_fitted_cosines`
 _QUANTILES = (0.5, 0.35, 0.25)
 _DRAWS = 500
 _EXPLAINED = 200  # rows whose reason names an example
@@ -37,10 +41,13 @@ class PairScores:
     by_image: np.ndarray  # (rows,) of its captions to those of similar images
     by_text: np.ndarray  # (rows,) of its image to those of similar captions
     dealt: np.ndarray  # (dealt,) distances with captions of other rows
+    with_neighbours: bool = True  # whether those parts count in the score
 
     @property
     def suspicion(self) -> np.ndarray:
-        """(rows,) LEMoN's score."""
+        """(rows,) LEMoN's score, or the distance alone."""
+        if not self.with_neighbours:
+            return self.distances.copy()
         return self.distances + self.by_image + self.by_text
 
 
@@ -63,8 +70,9 @@ def pair_scores(
         dealt = cosine_suspicion(images[moved], texts[order[moved]])
     else:
         folds = folds_of(codes, FOLDS, seed=seed)
-        distances = 1 - np.nan_to_num(cross_fitted_cosines(images, texts, folds))
-        dealt = 1 - np.nan_to_num(cross_fitted_cosines(images, texts, folds, paired_with=order))[moved]
+        fit = partial(cross_fitted_cosines, images, texts, folds, penalty=PENALTY, doubted=DOUBTED)
+        distances = 1 - np.nan_to_num(fit())
+        dealt = 1 - np.nan_to_num(fit(paired_with=order))[moved]
     settings = LemonSettings()
     parts = [
         lemon_suspicion(images, texts, distances=distances, settings=one) - distances
@@ -73,7 +81,7 @@ def pair_scores(
             LemonSettings(image_weight=0, text_weight=settings.text_weight),
         )
     ]
-    return PairScores(distances, parts[0], parts[1], dealt)
+    return PairScores(distances, parts[0], parts[1], dealt, with_neighbours=features.is_joint)
 
 
 def _dealt(captions: Sequence[str], seed: int) -> np.ndarray:

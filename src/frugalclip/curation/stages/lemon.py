@@ -2,7 +2,8 @@
 
 Source: LEMoN, see `auditing.noise`. With a MODEL, its cosines are used as they are, and rows that it was
 trained on are refused. Without one, hand-made features and words are related by heads in closed form, each
-fitted without the rows that it scores (cross-fitted).
+fitted without the rows that it scores (cross-fitted) and without the pairs that fit worst; their distance is
+the score, since neighbours among such features tell less.
 """
 
 from collections.abc import Mapping
