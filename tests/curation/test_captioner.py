@@ -1,5 +1,6 @@
 """A captioner that knows four colours: its beam search, and its codes."""
 
+import json
 import shutil
 from pathlib import Path
 
@@ -64,6 +65,12 @@ def test_what_the_decoder_reads_are_rows_of_the_codebook(captioner: Captioner, i
 
 def test_a_model_that_writes_no_captions_is_none(coloured: Path):
     assert read_captioner(str(coloured / "data")) is None
+
+
+def test_embeddings_that_nothing_trains_are_no_collapse(coloured: Path):
+    rows = [json.loads(line) for line in (coloured / "run" / "metrics.jsonl").read_text().splitlines()]
+    assert not any("image_similarity" in row or "collapse" in str(row.get("advice")) for row in rows)
+    assert rows[-1]["captioning/perplexity"] > 2  # four colours
 
 
 def test_a_run_that_was_stopped_goes_on_to_the_same_bytes(coloured: Path, tmp_path: Path):

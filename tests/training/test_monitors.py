@@ -61,6 +61,14 @@ def test_a_spread_near_zero_is_a_collapse_once_the_run_has_begun():
     )
 
 
+def test_a_codebook_that_is_in_use_is_no_collapse():
+    advisor = Advisor(steps=10, scale_min=1, scale_max=100)
+    healthy = {"step": 5, "scale": 5.0, "captioning/perplexity": 6.5}
+    assert advisor.advise(healthy) == []
+    (output,) = advisor.advise({**healthy, "captioning/perplexity": 1.2})
+    assert "codebook of captioning has collapsed" in output and "1.2 codes" in output
+
+
 def test_monitors_of_known_features():
     def views(images: torch.Tensor, texts: torch.Tensor) -> Features:
         return Features(

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import pyarrow as pa
 from frugalclip.core.random import uniform
 from frugalclip.core.users_text import command_line
 from frugalclip.core.yaml_text import dump_yaml
+from frugalclip.curation.coverage import LEAST, language_counts, word_coverage
 from frugalclip.curation.ledger import read_ledger, reason_meanings
 from frugalclip.curation.outputs import LEDGER, MANIFEST, REPORT, StageSummary, Summary, known_rows
 from frugalclip.curation.run import ADVICE, stage_files
@@ -19,6 +21,7 @@ from frugalclip.data.image_reader import ImageReader
 from frugalclip.data.manifest import Manifest
 from frugalclip.data.tables import read_parquet
 from frugalclip.report.curation import (
+    CoverageView,
     CurationView,
     DuplicateGroup,
     ShownRow,
@@ -30,7 +33,7 @@ from frugalclip.report.gallery import Thumbnail, thumbnail
 from frugalclip.report.histograms import Histogram
 from frugalclip.training.recommendation import train_command
 
-_GROUPS, _OF_GROUP, _DRAWN, _BINS = 6, 7, 8, 40
+_GROUPS, _OF_GROUP, _DRAWN, _BINS, _WORDS = 6, 7, 8, 40, 40
 _DECODED = 192  # pixels that the shorter side of a large JPEG keeps at least
 
 
@@ -79,9 +82,24 @@ def write_page(folder: Path, summary: Summary) -> None:
             for one in summary.stages
         ],
         settings=dump_yaml(dict(summary.settings)),
+        coverage=_coverage(gallery.rows, Manifest.read(folder / MANIFEST)),
         commands=list(_commands(folder, summary)),
     )
     write_curation_report(folder / REPORT, view)
+
+
+def _coverage(before: Manifest, after: Manifest) -> CoverageView:
+    words = word_coverage(before, after)
+    return CoverageView(
+        least=LEAST,
+        words=words.words,
+        common=words.common,
+        lost=words.lost,
+        fallen=[(word, *counts) for word, counts in islice(words.fallen.items(), _WORDS)],
+        fallen_in_all=len(words.fallen),
+        about=words.about,
+        languages=[(name, *counts) for name, counts in language_counts(before, after).items()],
+    )
 
 
 def _commands(folder: Path, summary: Summary) -> list[tuple[str, str]]:

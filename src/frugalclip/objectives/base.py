@@ -109,6 +109,7 @@ class Objective(nn.Module, ABC):
 
     Config: ClassVar[type[ObjectiveConfig]]
     has_loss: ClassVar[bool] = True  # False where it only makes views that others read
+    trains_embeddings: ClassVar[bool] = True  # False where it reads token outputs alone
 
     def __init__(self, config: Any, dims: Dims) -> None:
         super().__init__()

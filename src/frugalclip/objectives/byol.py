@@ -44,6 +44,7 @@ def byol_loss(predicted: Tensor, target: Tensor) -> Tensor:
 
 class Byol(Objective):
     Config = Config
+    trains_embeddings = False
 
     def __init__(self, config: Config, dims: Dims) -> None:
         super().__init__(config, dims)

@@ -95,6 +95,7 @@ def caption_loss(
 
 class Captioning(Objective):
     Config = Config
+    trains_embeddings = False
 
     codebook: nn.Parameter
     unused: Tensor

@@ -62,6 +62,7 @@ def distillation_loss(student: Tensor, teacher: Tensor, *, temperature: float) -
 
 class MaskedDistillation(Objective):
     Config = Config
+    trains_embeddings = False
 
     def __init__(self, config: Config, dims: Dims) -> None:
         super().__init__(config, dims)

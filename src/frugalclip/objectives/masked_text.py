@@ -114,6 +114,7 @@ def masked_text_loss(
 
 class MaskedText(Objective):
     Config = Config
+    trains_embeddings = False
 
     def __init__(self, config: Config, dims: Dims) -> None:
         super().__init__(config, dims)

@@ -38,6 +38,7 @@ class Sparsity(Objective):
     """Lagrangian of a constraint on the share of the parameters that gates remove."""
 
     Config = Config
+    trains_embeddings = False
 
     def __init__(self, config: Config, dims: Dims) -> None:
         super().__init__(config, dims)

@@ -49,6 +49,20 @@ class StageView:
 
 
 @dataclass(frozen=True)
+class CoverageView:
+    """Words that captions cover before and after, and their languages."""
+
+    least: int  # rows, below which a word is rare
+    words: int  # before
+    common: int  # that `least` rows have before
+    lost: int  # that no row has after
+    fallen: Sequence[tuple[str, int, int]]  # common before and rare after: word, rows before and after
+    fallen_in_all: int
+    about: str  # how words are compared
+    languages: Sequence[tuple[str, int, int]] = ()  # captions before and after
+
+
+@dataclass(frozen=True)
 class CurationView:
     """What the page shows."""
 
@@ -60,6 +74,7 @@ class CurationView:
     kept: int
     stages: Sequence[StageView]
     settings: str  # the plan as YAML
+    coverage: CoverageView
     commands: Sequence[tuple[str, str]] = field(default_factory=tuple)  # what it does, command
 
 
@@ -70,7 +85,7 @@ def write_curation_report(path: Path, view: CurationView) -> None:
 
 def curation_page(view: CurationView) -> str:
     """The page as text."""
-    sections = [_flow(view), *map(_stage, view.stages), _next(view), _plan(view)]
+    sections = [_flow(view), *map(_stage, view.stages), _coverage(view.coverage), _next(view), _plan(view)]
     return document(f"{view.data}: curation", head=_head(view), sections=sections)
 
 
@@ -165,6 +180,29 @@ def _row(row: ShownRow) -> str:
 def _group(group: DuplicateGroup) -> str:
     more = f'<p class="foot">and {group.more:,} more</p>' if group.more else ""
     return _row_grid([group.keeper, *group.dropped]) + more
+
+
+def _coverage(view: CoverageView) -> ReportSection:
+    answer = (
+        f"Of {counted(view.words, 'word')}, {view.common:,} stand in the captions of at least {view.least} "
+        f"rows before. Of these, {view.fallen_in_all:,} fall below {view.least} rows. In all, "
+        f"{view.lost:,} are in no row that stays."
+    )
+    parts = [f'<p class="apart">{escape(answer)}</p>']
+    if view.fallen:
+        shown = f"words that fall below {view.least} rows, {len(view.fallen):,} of {view.fallen_in_all:,}"
+        parts.append(_before_after(view.fallen, name="word", unit="rows", caption=shown))
+    if view.languages:
+        about = "languages of captions; detected in a sample where the data names none"
+        parts.append(_before_after(view.languages, name="language", unit="captions", caption=about))
+    intro = f"A word counts once a row; words are compared {view.about}."
+    return ReportSection("coverage", "Words and languages", Html("".join(parts)), intro)
+
+
+def _before_after(rows: Sequence[tuple[str, int, int]], *, name: str, unit: str, caption: str) -> Html:
+    columns = [Column(name), *(Column(f"{unit} {when}", numeric=True) for when in ("before", "after"))]
+    cells = [(word, f"{before:,}", f"{after:,}") for word, before, after in rows]
+    return table(columns, cells, caption=caption, stacked=True)
 
 
 def _next(view: CurationView) -> ReportSection:

@@ -180,6 +180,9 @@ def _row(run: Run, result: StepResult, *, with_monitors: bool) -> dict[str, Any]
         for log in result.logs:
             if log.startswith(f"{name}/") and not math.isfinite(row[log]):
                 check_log(name, objective, log.removeprefix(f"{name}/"))
+    # embeddings that no objective trains stay where they began, which is no collapse
+    objectives = run.stage.module.named_objectives().values()
+    with_monitors = with_monitors and any(one.trains_embeddings for one in objectives if one.has_loss)
     return row | (feature_monitors(result.features) if with_monitors else {})
 
 

@@ -17,6 +17,8 @@ from frugalclip.core.types import Batch, Features
 from frugalclip.functional import unit
 from frugalclip.training.step import Step
 
+_FEW_CODES = 2  # perplexity below which most patches of a batch have the same code
+
 
 @torch.no_grad()
 def feature_monitors(features: Features) -> dict[str, float]:
@@ -116,6 +118,13 @@ def _collapses(row: Mapping[str, float]) -> Iterator[tuple[str, str]]:
                 "a collapse. Lower optimizer.lr.",
             )
     for key, value in row.items():
+        if key.endswith("/perplexity") and value < _FEW_CODES:
+            yield (
+                key,
+                f"The codebook of {key.removesuffix('/perplexity')} has collapsed: the images of a batch are "
+                f"told apart by {value:.1f} codes. Lower optimizer.lr, or set reseed_after of the objective "
+                "to a smaller number of steps.",
+            )
         if key.endswith("/spread") and value < 0.1:  # 1 for directions at random
             yield (
                 key,
