@@ -74,7 +74,12 @@ class Run:
     @property
     def is_done(self) -> bool:
         """Whether there is a record, under the same teacher."""
-        return self.record.is_file() and read_json(self.record)["teacher"] == self.teacher
+        return self.recorded_teacher == self.teacher
+
+    @property
+    def recorded_teacher(self) -> str | None:
+        """The digest of the teacher in the record; None without a record."""
+        return read_json(self.record)["teacher"] if self.record.is_file() else None
 
 
 def run_all(runs: Sequence[Run], *, jobs: int) -> list[dict[str, Any]]:

@@ -18,6 +18,7 @@ Run: FRUGALCLIP_PACKS=... python benchmarks/compress.py [--seeds 3] [--jobs 2] [
 import argparse
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import compress_speed
@@ -132,7 +133,11 @@ class Benchmark:
         return Teacher(run.folder, digest(run.folder), load(run.folder), source, VIEWS[self.name]), found
 
     def rates(self, arms: Sequence[Arm], teacher: Teacher) -> dict[str, dict[str, Any]]:
-        """Family -> rates tried with their validation metric, and the best: one seed, half the length."""
+        """Family -> rates tried with their validation metric, and the best: one seed, half the length.
+
+        A rate that was tried stays tried when the teacher is trained again: its weights differ between
+        machines in their last digits, its recipe does not.
+        """
         families = {arm.tuned_as for arm in arms}
         tuned = [arm for arm in HALF if arm.family in families]
         samples = self.samples["student"] // 2
@@ -147,6 +152,7 @@ class Benchmark:
             for rate in RATES
             for arm in tuned
         ]
+        runs = [replace(one, teacher=one.recorded_teacher or one.teacher) for one in runs]
         found = {one["arm"]: one["metrics"]["mrr"]["mean"] for one in run_all(runs, jobs=self.jobs)}
         each = {arm.family: {f"{rate:g}": found[f"{arm.family}-{rate:g}"] for rate in RATES} for arm in tuned}
         return {name: {"tried": one, "rate": best_rate(one)} for name, one in each.items()}

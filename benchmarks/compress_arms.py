@@ -2,7 +2,8 @@
 
 An arm differs from the others of its size in where its weights come from (drawn, inherited by rule, chosen by
 gates), or in what it learns from (pairs, the teacher's affinities, the teacher's embeddings). Students whose
-weights are drawn have the sizes of the inherited ones. All take the shipped recipes, with the settings below.
+weights are drawn have the sizes of the inherited ones. One arm is the teacher itself, trained for as long as
+a student. All take the shipped recipes, with the settings below.
 """
 
 import copy
@@ -18,7 +19,7 @@ from frugalclip.models import Model
 from frugalclip.towers.dual import DualEncoder
 from frugalclip.training.recipe import read_recipe
 
-Start = Literal["random", "inherited", "auto", "staged", "staged-auto"]
+Start = Literal["random", "inherited", "auto", "staged", "staged-auto", "whole"]
 Loss = Literal["infonce", "affinity", "features"]
 RATES = (1e-3, 5e-4, 2e-3)  # in the order in which they are tried
 OBJECTIVES: dict[Loss, dict[str, Any]] = {
@@ -32,6 +33,7 @@ RECIPES: dict[Start, str] = {
     "auto": "tinyclip-auto",
     "staged": "tinyclip-staged",
     "staged-auto": "tinyclip-staged-auto",
+    "whole": "clip",
 }
 TOWERS: dict[str, Any] = {
     "tokenizer": {"vocabulary": 2048},
@@ -65,7 +67,7 @@ class Arm:
     @property
     def tuned_as(self) -> str:
         """The family at half the size whose learning rate this arm takes."""
-        like: dict[Start, Start] = {"staged": "inherited", "staged-auto": "auto"}
+        like: dict[Start, Start] = {"staged": "inherited", "staged-auto": "auto", "whole": "inherited"}
         return f"{like.get(self.start, self.start)}-{self.loss}"
 
 
@@ -98,6 +100,7 @@ SMALLER = [
         {"infonce": ["random"], "affinity": ["random", "inherited", "auto", "staged", "staged-auto"]},
     ),
     *_arms(0.089, {"infonce": ["random"], "affinity": ["inherited"]}),
+    Arm("whole", "infonce", 1.0),  # students are trained for longer than their teacher; so is this one
 ]
 
 
@@ -121,13 +124,15 @@ def student_recipe(arm: Arm, teacher: Teacher, *, samples: int, rate: float) -> 
         changes["teachers"] = {"teacher": {"from": str(teacher.source)}}
     elif "teachers" in content:
         changes["teachers"] = {"teacher": None}
+    if arm.start == "whole":
+        changes |= TOWERS
     if arm.start == "random":
         sizes = inherited(teacher.model.network, arm.keep).config.model_dump(mode="json", by_alias=True)
         changes |= {
             "tokenizer": TOWERS["tokenizer"],
             "model": {k: sizes[k] for k in ("image", "text", "dim")},
         }
-    else:
+    if arm.start != "random":
         changes["init_from"] = str(teacher.folder)
     if arm.start == "inherited":
         changes["change"] = {"kind": "inherit", "keep": arm.keep}

@@ -9,6 +9,7 @@ STARTS = {
     "auto": "units chosen by learned gates",
     "staged": "first units, over 75 and 50 %",
     "staged-auto": "learned gates, over 75 and 50 %",
+    "whole": "the teacher itself, trained on",
 }
 LOSSES = {"infonce": "InfoNCE", "affinity": "affinity", "features": "the teacher's embeddings"}
 NEEDS = {
