@@ -1,4 +1,4 @@
-"""The verbs of curation: curate, ledger explain, ledger undo."""
+"""The verbs of curation: curate, ledger explain, ledger undo, ledger croissant."""
 
 from typing import Annotated
 
@@ -80,3 +80,24 @@ def undo(
     from frugalclip.verbs import ledger as verb
 
     verb.show_undo(verb.undo(folder, stage), folder)
+
+
+@ledger.command()
+def croissant(
+    folder: Folder,
+    *,
+    name: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Of the data set.", show_default=False)
+    ] = None,
+    license: Annotated[
+        str | None, typer.Option(metavar="LICENSE", help="Address or SPDX name.", show_default=False)
+    ] = None,
+    creator: Annotated[
+        str | None, typer.Option(metavar="WHO", help="Who publishes it.", show_default=False)
+    ] = None,
+    url: Annotated[str | None, typer.Option(metavar="URL", help="Of its page.", show_default=False)] = None,
+) -> None:
+    """Describe the rows that stay by Croissant 1.1, for tools that read published data sets."""
+    from frugalclip.verbs import ledger as verb
+
+    verb.show_croissant(verb.croissant(folder, name=name, license=license, creator=creator, url=url))

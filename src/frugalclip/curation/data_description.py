@@ -30,7 +30,10 @@ def describe_data(path: str | None, training: Manifest) -> dict[str, Any]:
     """
     return {
         "hash": training.fingerprint(),
-        "licences": {"files": sorted(_licence_files(path, training)), "rows": _licences_of_rows(training)},
+        "licences": {
+            "files": sorted(_licence_files(path, training)),
+            "rows": licences_of_rows(training, shown=_SHOWN),
+        },
         "curation": _curation(path),
     }
 
@@ -47,11 +50,16 @@ def _licence_files(path: str | None, training: Manifest) -> set[str]:
     return {name for name in names if _FILES.match(name)}
 
 
-def _licences_of_rows(training: Manifest) -> dict[str, int]:
-    """Licence -> rows, of the first field that names licences."""
-    for field in training.field_names:
+def licences_of_rows(manifest: Manifest, *, shown: int | None) -> dict[str, int]:
+    """Licence -> rows, of the first field that names licences, the most frequent first.
+
+    Args:
+        manifest: the rows.
+        shown: so many of them; None gives all.
+    """
+    for field in manifest.field_names:
         if field.lower() in _FIELDS:
-            return dict(Counter(_texts(training.field(field))).most_common(_SHOWN))
+            return dict(Counter(_texts(manifest.field(field))).most_common(shown))
     return {}
 
 

@@ -1,4 +1,4 @@
-"""`frugalclip ledger`: one row's story, and a stage taken back."""
+"""`frugalclip ledger`: one row's story, a stage taken back, and the rows that stay described for others."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,7 +14,9 @@ from rich.markup import escape
 from frugalclip.core.errors import DataError, known_names
 from frugalclip.core.locks import writes_into
 from frugalclip.core.paths import user_path
+from frugalclip.core.records import write_json
 from frugalclip.core.terminal import Terminal
+from frugalclip.curation.croissant import CROISSANT, Published, describe_as_croissant, missing
 from frugalclip.curation.ledger import read_ledger, reason_meanings
 from frugalclip.curation.outputs import LEDGER, MANIFEST, Summary, known_rows
 from frugalclip.curation.outputs import undo as take_back
@@ -129,6 +131,47 @@ def undo(folder: str | Path, stage: str) -> Summary:
     summary = take_back(place, stage)
     write_page(place, summary)
     return summary
+
+
+@writes_into("folder")
+def croissant(
+    folder: str | Path,
+    *,
+    name: str | None = None,
+    license: str | None = None,
+    creator: str | None = None,
+    url: str | None = None,
+) -> tuple[Path, list[str]]:
+    """Describe the rows that stay by Croissant 1.1, in `croissant.json` beside the manifest.
+
+    Args:
+        folder: of the curation.
+        name: of the data set; None gives that of the data and the plan.
+        license: address or SPDX name; None gives the licences of the rows, where all rows name one.
+        creator: who publishes it.
+        url: of its page.
+
+    Returns:
+        The file, and the properties that the specification requires and that it lacks.
+
+    Raises:
+        DataError: when there is no finished curation.
+    """
+    place = user_path(folder)
+    found = describe_as_croissant(place, Published(name, license, creator, url))
+    write_json(place / CROISSANT, found)
+    return place / CROISSANT, missing(found)
+
+
+def show_croissant(written: tuple[Path, list[str]], console: Console | None = None) -> None:
+    """Print what was written, and what is missing."""
+    console = console or Terminal(markup=True)
+    path, lacking = written
+    lines = [f"Wrote {escape(str(path))}."]
+    if lacking:
+        options = ", ".join(f"--{key}" for key in lacking)
+        lines.append(f"Croissant also requires {', '.join(lacking)}; give {options} before you publish it.")
+    show_lines(lines, console)
 
 
 def show_story(story: Story, console: Console | None = None) -> None:
