@@ -8,6 +8,7 @@ from typing import Any
 
 import advice_page
 import compress_page
+import failing_page
 from claims import section as claims
 
 from frugalclip.core.records import read_json
@@ -581,6 +582,7 @@ def main() -> None:
         "languages.json": languages,
         "long_text.json": long_text,
         "words.json": words,
+        "benchmarks/failing_classes.json": failing_page.failing_classes,
         "tuning.json": tuning,
         "benchmarks/same-recipe.json": same,
     }

@@ -1,4 +1,4 @@
-"""The verbs of audits: concepts, frequency, leakage, noise, tail, groups."""
+"""The verbs of audits: concepts, frequency, leakage, noise, predict, tail, groups."""
 
 from typing import Annotated, Literal
 
@@ -283,6 +283,65 @@ def groups(
             where=where,
             label_field=label_field,
             least=least,
+            json=json,
+        )
+    )
+
+
+@audit.command(epilog=PATHS)
+def predict(
+    path: DataPath,
+    *,
+    classes: Annotated[str, typer.Option(metavar="FILE", help="Classes, one a line, synonyms after |.")],
+    label_field: Annotated[
+        str | None,
+        typer.Option(
+            metavar="F", help="Field with the class of a row; else captions tell.", show_default=False
+        ),
+    ] = None,
+    style_field: Annotated[
+        str | None,
+        typer.Option(metavar="F", help="Field with the drawing style or source.", show_default=False),
+    ] = None,
+    where: Where = None,
+    images: Annotated[
+        int, typer.Option(min=1, metavar="N", help="Test images of a class that intervals are for.")
+    ] = 20,
+    target: Annotated[
+        float | None,
+        typer.Option(metavar="P", help="Percent below which a class fails.", show_default=False),
+    ] = None,
+    check: Annotated[
+        str | None,
+        typer.Option(metavar="RUN", help="Compare with a run, or the JSON of evaluate.", show_default=False),
+    ] = None,
+    test: Annotated[
+        str | None,
+        typer.Option(metavar="PATH", help="Labelled data to evaluate the run on.", show_default=False),
+    ] = None,
+    report: Annotated[
+        str | None, typer.Option(metavar="FILE", help="Also write a page.", show_default=False)
+    ] = None,
+    json: Json = None,
+) -> None:
+    """Predict before training which classes will fail, and why (experimental).
+
+    With --check, compare the prediction with a trained model.
+    """
+    from frugalclip.verbs import audit_predict as verb
+
+    verb.show(
+        verb.audit_predict(
+            path,
+            classes=classes,
+            label_field=label_field,
+            style_field=style_field,
+            where=where,
+            images=images,
+            target=target,
+            check=check,
+            test=test,
+            report=report,
             json=json,
         )
     )
