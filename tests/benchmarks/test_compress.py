@@ -37,7 +37,7 @@ def test_every_arm_is_a_recipe_that_differs_in_start_and_loss_only(modules: Any,
         validate_recipe(modules.compress_arms.student_recipe(arm, teacher, samples=80, rate=1e-3))
         for arm in arms
     ]
-    assert len({arm.name for arm in arms}) == len(arms) == 14
+    assert len({arm.name for arm in arms}) == len(arms) == 15
     assert {(r.batch, r.samples, r.optimizer.lr, r.views["main"].crop_scale) for r in recipes} == {
         (8, 80, 1e-3, (1, 1))
     }
@@ -52,7 +52,13 @@ def test_every_arm_is_a_recipe_that_differs_in_start_and_loss_only(modules: Any,
 
 
 @pytest.mark.parametrize(
-    "arm", [("random", "features", 0.5), ("inherited", "affinity", 0.25), ("auto", "affinity", 0.5)]
+    "arm",
+    [
+        ("random", "features", 0.5),
+        ("inherited", "affinity", 0.25),
+        ("auto", "affinity", 0.5),
+        ("whole", "infonce", 1.0),
+    ],
 )
 def test_a_run_is_recorded_once_and_goes_on_where_it_was_killed(
     modules: Any, teacher: Any, data: Path, tmp_path: Path, arm: Any
