@@ -166,7 +166,7 @@ def closing_fit(found: dict[str, Any]) -> list[str]:
             test = one["tests"].get(name)
             cells += [f"{one['top1'][name]:.1f}", bounds(test), test["verdict"] if test else "–"]
         lines.append(f"| {name.replace('_', ' ')} | " + " | ".join(cells) + " |")
-    return [*lines, ""]
+    return [*lines, "", *([found["note"], ""] if "note" in found else [])]
 
 
 def bounds_of(test: dict[str, Any]) -> str:
