@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from frugalclip.auditing.failure_model import FailureModel
+from frugalclip.auditing.suspicious_pairs import separation
 
 
 @dataclass(frozen=True)
@@ -33,13 +34,9 @@ def auroc(score: np.ndarray, is_failing: np.ndarray) -> float | None:
         score: (classes,).
         is_failing: (classes,) bool.
     """
-    lower = int(is_failing.sum())
-    higher = len(is_failing) - lower
-    if not lower or not higher:
+    if is_failing.all() or not is_failing.any():
         return None
-    others, own = np.sort(score[~is_failing]), score[is_failing]
-    below, through = (np.searchsorted(others, own, side=side) for side in ("left", "right"))
-    return float((len(others) - (below + through) / 2).mean() / len(others))
+    return separation(score[is_failing], score[~is_failing])
 
 
 @dataclass(frozen=True)

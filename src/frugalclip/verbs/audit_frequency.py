@@ -84,7 +84,7 @@ def audit_frequency(
     elif data is None:
         raise UsageError("--model needs --data PATH, on which it is evaluated.")
     elif task == "zeroshot":
-        chosen = list(prompts) or [None]
+        chosen = list(prompts) or ["plain"]
         with progress_lines(show_remark):
             evaluated = _accuracies(model, data, where, label_field, least, chosen)
     else:
@@ -117,14 +117,14 @@ def _accuracies(
     where: str | None,
     label_field: str | None,
     least: int,
-    prompts: Sequence[str | Path | None],
+    prompts: Sequence[str | Path],
 ) -> dict[str | None, Results]:
     """Top 1 of classes by each prompt set."""
     loaded = _loaded(model)
     found: dict[str | None, Results] = {}
     for one in prompts:
         result = evaluate(loaded, data=data, where=where, label_field=label_field, prompts=one)
-        found[None if one is None else str(one)] = {"top1": [accuracies_of(result, least=least)]}
+        found[str(one)] = {"top1": [accuracies_of(result, least=least)]}
     return found
 
 
@@ -190,7 +190,7 @@ def show(result: dict[str, Any], console: Console | None = None) -> None:
 
 
 def _show_variants(variants: Sequence[Mapping[str, Any]], console: Console) -> None:
-    """Whether the relation depends on how was counted and asked."""
+    """Print the relation by every way of counting and every prompt set."""
     table = Table(box=None, padding=(0, 2, 0, 0))
     for name in ("counts", "prompts", "kind", "metric", "points for ten times", "95 %", "Spearman"):
         table.add_column(name, justify="left" if name in ("counts", "prompts", "kind", "metric") else "right")
@@ -198,7 +198,7 @@ def _show_variants(variants: Sequence[Mapping[str, Any]], console: Console) -> N
         low, high = one["interval"]["slope_per_decade"] or (None, None)
         table.add_row(
             escape(Path(one["counts"]).name),
-            escape(one["prompts"] or "plain") if one["metric"] == "top1" else "",
+            escape(one["prompts"] or ""),
             one["kind"],
             one["metric"],
             _value(one["slope_per_decade"]),
