@@ -9,7 +9,7 @@ from frugalclip.compression.hard_concrete import LIMIT, Config, HardConcrete
 from frugalclip.core.errors import RecipeError
 from frugalclip.core.random import generator
 from frugalclip.functional import expected_kept, goal_at, highest, open_probability, sampled_gates
-from frugalclip.towers.dual import DualEncoder
+from frugalclip.towers.dual import DualEncoder, ModelConfig
 
 from .test_cutting import network
 
@@ -70,6 +70,18 @@ def test_what_is_left_has_the_size_wanted(keep: float, spread: float):
     assert (
         abs(parameters(smaller) / (keep * parameters(made)) - 1) < 0.02
     )  # a neuron is 0.3 % of this network
+
+
+@pytest.mark.parametrize("keep", [0.25, 0.5, 0.75])
+def test_towers_keep_fast_numbers_where_their_size_allows(keep: float):
+    tower = {"width": 128, "depth": 2, "head_dim": 32}
+    towers = {"image": tower | {"patch": 8, "resolution": 16}, "text": tower, "dim": 24}
+    made = DualEncoder(ModelConfig.model_validate(towers), vocabulary=50, context=9)
+    smaller = cut_network(made, source(made, keep=keep).settle())
+    assert parameters(smaller) / parameters(made) == pytest.approx(keep, abs=0.005)
+    for side, units in units_of(smaller).items():
+        assert units.config.width % 8 == 0, side
+        assert all(number % 8 == 0 for number in units.config.neurons), side
 
 
 def test_evaluation_is_of_the_network_that_the_gates_expect_now():

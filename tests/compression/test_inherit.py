@@ -86,6 +86,14 @@ def test_keep_gives_the_share_of_the_parameters(keep: float):
         assert units_of(small)[side].size() == pytest.approx(keep * float(units.size()), rel=0.02)
 
 
+@pytest.mark.parametrize("keep", [0.75, 0.5, 0.25])
+def test_keep_takes_fast_numbers_of_neurons_where_the_size_allows(keep: float):
+    tower = {"width": 128, "depth": 4, "head_dim": 32}
+    small = inherit(regular(tower, **tower), keep=keep)
+    for units in units_of(small).values():
+        assert all(number % 8 == 0 for number in units.config.neurons)
+
+
 @pytest.mark.parametrize("keep", [0.9, 0.75, 0.6, 0.5])
 @pytest.mark.parametrize("head_dim", [8, 16, 32])
 def test_keep_is_met_where_a_head_is_a_large_part_of_a_tower(keep: float, head_dim: int):
@@ -114,6 +122,13 @@ def test_layers_may_be_listed():
 def test_more_than_there_is_is_refused(size: dict[str, Any]):
     with pytest.raises(RecipeError, match="and the larger network has"):
         inherit(regular(), image=size)
+
+
+def test_neurons_may_differ_by_layer():
+    small = inherit(regular(), image={"depth": 2, "neurons": [40, 24]})
+    assert units_of(small)["image"].config.neurons == (40, 24)
+    with pytest.raises(RecipeError, match="neurons has 2 numbers, and 3 layers stay"):
+        inherit(regular(), image={"depth": 3, "neurons": [40, 24]})
 
 
 def test_keep_and_sizes_exclude_each_other():

@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 import torch
-import torch.distributed as dist
 import torch.multiprocessing as mp
 from safetensors.torch import load_file, save_file
 from torch import Tensor
@@ -20,6 +19,8 @@ from frugalclip.objectives.base import Needs, Objective
 from frugalclip.objectives.facets import Config as FacetsConfig
 from frugalclip.objectives.facets import Facets
 from frugalclip.objectives.lexical import Config, Lexical
+
+from ..two_processes import one_of_two
 
 ROWS, WORDS = 6, 9
 DIMS = Dims(
@@ -186,11 +187,10 @@ def gradients(objective: Objective, rows: slice) -> dict[str, Tensor]:
 
 
 def process(rank: int, folder: str) -> None:
-    torch.set_num_threads(1)
-    dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
-    for name, build in OBJECTIVES.items():
-        save_file(gradients(build(), slice(3 * rank, 3 * rank + 3)), f"{folder}/{name} {rank}.safetensors")
-    dist.destroy_process_group()
+    rows = slice(3 * rank, 3 * rank + 3)
+    with one_of_two(rank, f"{folder}/meet"):
+        for name, build in OBJECTIVES.items():
+            save_file(gradients(build(), rows), f"{folder}/{name} {rank}.safetensors")
 
 
 @pytest.fixture(scope="module")

@@ -89,6 +89,7 @@ def main(path: str, meeting: str, rank: int, processes: int, out: str) -> None:
         allow_pickle=False,
         **{f"{name}__{part}": value for name, parts in found.items() for part, value in parts.items()},
     )
+    dist.barrier()  # no thread of gloo may hold tensors when Python ends
     dist.destroy_process_group()
 
 

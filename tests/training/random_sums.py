@@ -491,6 +491,7 @@ def _process(rank: int, seeds: list[int], pairs: str, folder: str, meet: str) ->
         except Exception:
             report.write_text(traceback.format_exc()[-3000:])
             os._exit(1)
+    dist.barrier()  # no thread of gloo may hold tensors when Python ends
     dist.destroy_process_group()
 
 

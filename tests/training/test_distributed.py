@@ -13,7 +13,6 @@ from typing import Any
 
 import pytest
 import torch
-import torch.distributed as dist
 import torch.multiprocessing as mp
 from safetensors.torch import load_file, save_file
 
@@ -26,6 +25,7 @@ from frugalclip.training.engine import build_engine
 from frugalclip.training.recipe import validate_recipe
 from frugalclip.training.step import Step, build_objectives
 
+from ..two_processes import one_of_two
 from .sums import shortest
 
 CASES: dict[str, dict[str, Any]] = {
@@ -72,13 +72,11 @@ def gradients(small: dict[str, Any], case: str, batch: Batch) -> dict[str, torch
 
 
 def process(rank: int, folder: str, small: dict[str, Any]) -> None:
-    torch.set_num_threads(1)
-    dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
-    for case in CASES:
-        found = gradients(small, case, part(whole_batch(), slice(8 * rank, 8 * rank + 8)))
-        if rank == 0:
-            save_file(found, f"{folder}/{case}.safetensors")
-    dist.destroy_process_group()
+    with one_of_two(rank, f"{folder}/meet"):
+        for case in CASES:
+            found = gradients(small, case, part(whole_batch(), slice(8 * rank, 8 * rank + 8)))
+            if rank == 0:
+                save_file(found, f"{folder}/{case}.safetensors")
 
 
 @pytest.fixture(scope="module")

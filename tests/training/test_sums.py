@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 import torch
-import torch.distributed as dist
 import torch.multiprocessing as mp
 from safetensors.torch import load_file, save_file
 from torch import Tensor
@@ -24,6 +23,7 @@ from frugalclip.training.recipe import load_recipe
 from frugalclip.training.step import Step, to_device
 from frugalclip.verbs.train import train
 
+from ..two_processes import one_of_two
 from .sums import ALONE, SUMS, full_step, part, whole_batch
 
 STEPS = 3
@@ -97,14 +97,14 @@ def test_parts_give_the_gradient_of_the_whole(case: str):
 
 
 def process(rank: int, folder: str) -> None:
-    torch.set_num_threads(1)
-    dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
-    for case, objectives in (SUMS | ALONE).items():
-        for micro_batch in (None, 3):
-            found = walk(full_step(objectives), rows=slice(8 * rank, 8 * rank + 8), micro_batch=micro_batch)
-            if rank == 0:
-                save_file(found, f"{folder}/{case} {micro_batch}.safetensors")
-    dist.destroy_process_group()
+    with one_of_two(rank, f"{folder}/meet"):
+        for case, objectives in (SUMS | ALONE).items():
+            for micro_batch in (None, 3):
+                found = walk(
+                    full_step(objectives), rows=slice(8 * rank, 8 * rank + 8), micro_batch=micro_batch
+                )
+                if rank == 0:
+                    save_file(found, f"{folder}/{case} {micro_batch}.safetensors")
 
 
 @pytest.fixture(scope="module")

@@ -26,6 +26,7 @@ from frugalclip.cli import (
 )
 from frugalclip.cli.groups import BAD_DATA, INTERRUPTED, app
 from frugalclip.core.messages import only_main_prints, prints, sentence_of, show_warning
+from frugalclip.core.processes import launched_processes
 from frugalclip.core.users_text import sentence as shown
 
 __all__ = [
@@ -103,7 +104,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.environ.setdefault("GOMP_SPINCOUNT", "3000")
     try:
         with only_main_prints():
-            return app(args=words, prog_name="frugalclip", standalone_mode=False) or 0
+            code = app(args=words, prog_name="frugalclip", standalone_mode=False) or 0
+        _leave_the_group()
+        return code
     except Exception as error:
         if debug or (sentence := sentence_of(error)) is None:
             raise
@@ -114,3 +117,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.environ.pop(DOWNLOAD, None)
         if before is not None:
             os.environ[DOWNLOAD] = before
+
+
+def _leave_the_group() -> None:
+    """Leave torchrun's process group while Python still runs: gloo's threads abort a process that ends first.
+
+    After an error the process just ends. Leaving would wait for sums that the others may never join.
+    """
+    if launched_processes() > 1:
+        from frugalclip.core import distributed
+
+        distributed.stop()

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from frugalclip.compression.base import GateConfig, GateSource, TowerCut
 from frugalclip.compression.cutting import cut_network, units_of
+from frugalclip.compression.rounding import STEP, TOLERANCE, rounded, rounded_down
 from frugalclip.core.types import Gates, SampledGates
 from frugalclip.functional import expected_kept, highest, open_probability, sampled_gates, soft_gates
 from frugalclip.functional.hard_concrete import ALWAYS
@@ -148,37 +149,48 @@ def _on_cpu(log_alpha: Tensor) -> Tensor:
 
 
 def _kept_of_size(units: dict[Side, Units], scores: dict[str, Tensor], *, keep: float) -> dict[str, Tensor]:
-    """Which units stay: (units,) bool by side and kind.
+    """Which units stay: (units,) bool by side and kind, in fast numbers where the size can be met with them.
 
     A shift common to all scores gives whole numbers of channels, heads and neurons near the size wanted; the
     neurons with the scores next to the border make up the rest.
     """
     wanted = keep * sum(float(own.size()) for own in units.values())
 
-    def at(shift: float) -> dict[str, Tensor]:
-        found: dict[str, Tensor] = {}
-        for side, own in units.items():
-            for kind in KINDS:
-                widths = _widths(own, kind)
-                score = scores.get(f"{side}_{kind}")
-                parts = (
-                    [torch.ones(width, dtype=torch.bool, device="cpu") for width in widths]
-                    if score is None
-                    else [_highest(part, shift, least=int(kind == "hidden")) for part in score.split(widths)]
-                )
-                found[f"{side}_{kind}"] = torch.cat(parts)
-        return found
+    def of_size(*, fast: bool) -> dict[str, Tensor]:
+        low, high = -60.0, 60.0
+        for _ in range(60):
+            middle = (low + high) / 2
+            size = _size(units, _kept_at(units, scores, middle, fast=fast))
+            low, high = (middle, high) if size <= wanted else (low, middle)
+        return _with_neurons(units, scores, _kept_at(units, scores, low, fast=fast), wanted=wanted)
 
-    low, high = -60.0, 60.0
-    for _ in range(60):
-        middle = (low + high) / 2
-        low, high = (middle, high) if _size(units, at(middle)) <= wanted else (low, middle)
-    return _with_neurons(units, scores, at(low), wanted=wanted)
+    found = of_size(fast=True)
+    is_met = abs(_size(units, found) - wanted) <= TOLERANCE * wanted
+    return found if is_met else of_size(fast=False)
 
 
-def _highest(score: Tensor, shift: float, *, least: int) -> Tensor:
-    """(units,) bool: as many of the highest scores as are open in expectation after a shift."""
-    return highest(score, max(least, expected_kept(score + shift)))
+def _kept_at(
+    units: dict[Side, Units], scores: dict[str, Tensor], shift: float, *, fast: bool
+) -> dict[str, Tensor]:
+    """(units,) bool by side and kind: the highest scores, as many as are open in expectation at a shift."""
+    found: dict[str, Tensor] = {}
+    for side, own in units.items():
+        for kind in KINDS:
+            widths = _widths(own, kind)
+            score = scores.get(f"{side}_{kind}")
+            found[f"{side}_{kind}"] = (
+                torch.ones(sum(widths), dtype=torch.bool, device="cpu")
+                if score is None
+                else torch.cat([_highest(part, shift, kind=kind, fast=fast) for part in score.split(widths)])
+            )
+    return found
+
+
+def _highest(score: Tensor, shift: float, *, kind: UnitKind, fast: bool) -> Tensor:
+    opened, most = max(int(kind == "hidden"), expected_kept(score + shift)), len(score)
+    if fast and kind != "heads":
+        opened = (rounded if kind == "hidden" else rounded_down)(opened, most=most)
+    return highest(score, opened)
 
 
 def _size(units: dict[Side, Units], kept: dict[str, Tensor]) -> float:
@@ -195,21 +207,37 @@ def _counts(units: Units, side: Side, kept: dict[str, Tensor]) -> UnitCounts:
 def _with_neurons(
     units: dict[Side, Units], scores: dict[str, Tensor], kept: dict[str, Tensor], *, wanted: float
 ) -> dict[str, Tensor]:
-    """Open the best closed neurons while there is room."""
-    names = [f"{side}_neurons" for side in units if f"{side}_neurons" in scores]
+    """Open the best closed neurons while there is room, in groups; then single ones if that is too coarse."""
     costs = {f"{side}_neurons": 2 * float(kept[f"{side}_hidden"].sum()) + 1 for side in units}
     room = wanted - _size(units, kept)
-    closed = [
-        (-float(scores[name][place]), name, int(place))
-        for name in names
-        for place in torch.nonzero(~kept[name]).flatten()
-    ]
-    for _, name, place in sorted(closed):
-        if room < costs[name] / 2:
+    for step in (STEP, 1):
+        if step == 1 and room <= TOLERANCE * wanted:
             break
-        kept[name][place] = True
-        room -= costs[name]
+        for _, name, places in sorted(_closed(units, scores, kept, step=step), key=lambda group: group[0]):
+            cost = costs[name] * len(places)
+            if room < cost / 2:
+                break
+            kept[name][places] = True
+            room -= cost
     return kept
+
+
+def _closed(
+    units: dict[Side, Units], scores: dict[str, Tensor], kept: dict[str, Tensor], *, step: int
+) -> list[tuple[float, str, list[int]]]:
+    """Closed neurons of each layer in groups, the best first: minus mean score, name of the tower, places."""
+    groups: list[tuple[float, str, list[int]]] = []
+    for side, own in units.items():
+        name, first = f"{side}_neurons", 0
+        for width in _widths(own, "neurons") if name in scores else ():
+            score = scores[name][first : first + width]
+            order = torch.argsort(score, descending=True, stable=True).tolist()
+            closed = [place for place in order if not kept[name][first + place]]
+            for start in range(0, len(closed), step):
+                group = closed[start : start + step]
+                groups.append((-float(score[group].mean()), name, [first + place for place in group]))
+            first += width
+    return groups
 
 
 def _units_where(units: Units, side: Side, kept: dict[str, Tensor]) -> KeptUnits:

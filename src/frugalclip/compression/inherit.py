@@ -9,10 +9,11 @@ from collections.abc import Sequence
 from typing import Literal
 
 import torch
-from pydantic import Field, model_validator
+from pydantic import Field, PositiveInt, model_validator
 
 from frugalclip.compression.base import ChangeConfig, GateSource, NetworkChange, TowerCut
 from frugalclip.compression.cutting import cut_network, units_of
+from frugalclip.compression.rounding import STEP, TOLERANCE, rounded_down
 from frugalclip.core.config import Settings
 from frugalclip.core.devices import without_weights
 from frugalclip.core.errors import RecipeError
@@ -22,6 +23,7 @@ from frugalclip.towers.dual import DualEncoder
 from frugalclip.towers.units import KeptUnits, UnitCounts, Units
 
 DepthRule = Literal["official", "even", "even_with_last"]
+Neurons = int | tuple[int, ...]  # of every layer, or of each
 
 
 class TowerSize(Settings):
@@ -32,8 +34,9 @@ class TowerSize(Settings):
     heads: int | None = Field(
         None, gt=0, description="heads of a layer, where it has as many; null: by the width"
     )
-    neurons: int | None = Field(
-        None, gt=0, description="neurons of a layer, where it has as many; null: by the width"
+    neurons: PositiveInt | tuple[PositiveInt, ...] | None = Field(
+        None,
+        description="neurons of a layer, where it has as many, or of each that stays; null: by the width",
     )
     layers: tuple[int, ...] = Field((), description="layers to take, from 0, in place of depth and its rule")
 
@@ -150,12 +153,13 @@ def first_units(units: Units, size: TowerSize, *, rule: DepthRule, side: str) ->
     c = units.config
     width = size.width or c.width
     layers = size.layers or kept_layers(c.depth, min(size.depth or c.depth, c.depth), rule=rule)
+    given = size.neurons if isinstance(size.neurons, tuple) else (size.neurons,) * len(layers)
     limits = [
         ("width", width, c.width),
         ("depth", size.depth or 0, c.depth),
         ("layers", max(layers) + 1, c.depth),
         ("heads", size.heads or 0, max(c.heads)),
-        ("neurons", size.neurons or 0, max(c.neurons)),
+        ("neurons", max(one or 0 for one in given), max(c.neurons)),
     ]
     for name, own, most in limits:
         if own > most:
@@ -163,9 +167,17 @@ def first_units(units: Units, size: TowerSize, *, rule: DepthRule, side: str) ->
                 f"change inherit: {side}.{name} is {own}, and the larger network has {most}; give at most "
                 "that."
             )
+    if len(given) != len(layers):
+        raise RecipeError(
+            f"change inherit: {side}.neurons has {len(given)} numbers, and {len(layers)} layers stay; give "
+            "one for each of them, or one number for all."
+        )
     share = width / c.width
     heads = [min(size.heads or max(1, round(share * c.heads[n])), c.heads[n]) for n in layers]
-    neurons = [min(size.neurons or max(1, round(share * c.neurons[n])), c.neurons[n]) for n in layers]
+    neurons = [
+        min(own or max(1, round(share * c.neurons[n])), c.neurons[n])
+        for own, n in zip(given, layers, strict=True)
+    ]
     return KeptUnits(
         hidden=_first(width),
         layers=tuple(layers),
@@ -206,7 +218,7 @@ def _widths(units: Units) -> list[tuple[int, int]]:
     return [(number, round(number * units.config.width / most)) for number in range(1, most + 1)]
 
 
-def _size(units: Units, depth: int, heads: int, width: int, *, neurons: int | None = None) -> float:
+def _size(units: Units, depth: int, heads: int, width: int, *, neurons: Neurons | None = None) -> float:
     """Parameters of a tower whose first layers stay, with neurons in proportion to the width or as given."""
     c = units.config
     size = TowerSize(width=width, heads=heads, neurons=neurons, layers=tuple(range(depth)))
@@ -228,12 +240,27 @@ def _distance(units: Units, depth: int, heads: int, width: int, *, wanted: float
     return max(least - wanted, wanted - most, 0.0), abs(_size(units, depth, heads, width) - wanted)
 
 
-def _neurons(units: Units, depth: int, heads: int, width: int, *, wanted: float) -> int:
-    """Neurons of a layer, where it has as many, that bring a tower nearest to its size."""
+def _neurons(units: Units, depth: int, heads: int, width: int, *, wanted: float) -> Neurons:
+    """Neurons of a layer, where it has as many, that bring a tower to its size.
+
+    Fast numbers where they do, which the first layers may have one step more of; else one number.
+    """
+
+    def distance(neurons: Neurons) -> float:
+        return abs(_size(units, depth, heads, width, neurons=neurons) - wanted)
+
     low, high = 1, max(units.config.neurons)
+    most = high
     while low < high:
         middle = (low + high) // 2
         reached = _size(units, depth, heads, width, neurons=middle)
         low, high = (middle + 1, high) if reached < wanted else (low, middle)
-    below = max(1, low - 1)
-    return min(below, low, key=lambda n: abs(_size(units, depth, heads, width, neurons=n) - wanted))
+    nearest = min(max(1, low - 1), low, key=distance)
+    if nearest < STEP:
+        return nearest
+    below = rounded_down(nearest, most=most)
+    above = min(below + STEP, most)
+    fast = min(((above,) * n + (below,) * (depth - n) for n in range(depth + 1)), key=distance)
+    if distance(fast) > max(TOLERANCE * wanted, distance(nearest)):
+        return nearest
+    return fast[0] if len(set(fast)) == 1 else fast
