@@ -2,7 +2,7 @@
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
-BENCHMARKS := step gradient_cache tiled_loss decoding data_check objectives stored_teachers embedding
+BENCHMARKS := step gradient_cache tiled_loss decoding data_check objectives stored_teachers compress_speed embedding
 PYTEST := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(BIN)/python -m pytest
 
 .PHONY: help demo test test-slow test-e2e test-gpu bench docs frozen lint format install

@@ -42,7 +42,7 @@ def _number(value: float | None, form: str) -> str:
 
 
 def compress(found: Mapping[str, Any]) -> list[str]:
-    """Students beside their teacher: metrics, claims of the paper, steps, speed and goals."""
+    """Students beside their teacher: metrics, claims of the paper, steps and goals."""
     lines = [
         "## Compression: students of one teacher",
         "",
@@ -58,7 +58,6 @@ def compress(found: Mapping[str, Any]) -> list[str]:
             lines += _arms(name, found[name])
     lines += _claims(found["scenes"]["claims"])
     lines += _sooner(found["scenes"]["sooner"])
-    lines += _speed(found["scenes"].get("speed"))
     return [*lines, *_goals(found["goals"])]
 
 
@@ -117,30 +116,6 @@ def _sooner(sooner: Mapping[str, Any]) -> list[str]:
         *rows,
         "",
     ]
-
-
-def _speed(found: Mapping[str, Any] | None) -> list[str]:
-    if found is None:
-        return []
-    rows = []
-    for name, one in found["models"].items():
-        times = found["times the teacher"].get(name)
-        called = arm_in_words(name) if times else "teacher"
-        cells = [f"{one[f'{kind} a second']:,.0f}" + _times(times, kind) for kind in ("images", "captions")]
-        sizes = [f"{one['bytes'] / 1e6:.1f}", f"{one['memory'] / 1e6:.0f}"]
-        rows.append(f"| {called} | " + " | ".join([*cells, *sizes]) + " |")
-    return [
-        "One core, models in turn; megabytes of the file of weights, and what encoding 256 images adds.",
-        "",
-        "| model | images a second | captions a second | MB on disk | MB of memory |",
-        "|---|---|---|---|---|",
-        *rows,
-        "",
-    ]
-
-
-def _times(times: Mapping[str, float] | None, kind: str) -> str:
-    return f" ({times[kind]:.2f} ×)" if times else ""
 
 
 def _goals(goals: Sequence[Mapping[str, Any]]) -> list[str]:

@@ -1,82 +1,125 @@
-"""Speed, bytes and memory of a teacher and its students on one core, and the hours that compress.py takes.
+"""Claim: half of a CLIP's parameters encode at least 1.8 times as many pictures and texts a second on a core.
 
-Times are CPU time on one thread, medians of models that take turns, with real scenes and captions. Bytes are
-those of the file of weights, token embedding included. Memory is what encoding 256 images adds at its peak.
+The teacher of compress.py and its students are measured with weights as drawn, since their sizes decide:
+students by rule, and half of the teacher as learned gates left it in a run of need_for_data.py, with other
+sizes in each layer. Times are CPU time on one thread in float32, medians of models that take turns; texts
+have 30 tokens. Bytes are those of the file of weights, token embedding included. Memory is what encoding 256
+images adds at its peak, in a process of its own.
+Run: python benchmarks/compress_speed.py
 """
 
+import json
+import sys
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
+from subprocess import run
 from typing import Any
 
-import numpy as np
 import torch
-from _common import in_turn, medians, peak_growth
-from _runs import Run, weights_file
+from _common import HERE, in_turn, medians, options, peak_growth, record
 from compress_arms import SETTINGS, TOWERS, Arm, inherited
+from safetensors.torch import save
 from torch import Tensor
 from torch.nn import functional as F
 
+from frugalclip.core.records import read_json
 from frugalclip.core.types import Tokens
-from frugalclip.models import Model, load
-from frugalclip.sources.open import open_data
 from frugalclip.towers.dual import DualEncoder, ModelConfig
 from frugalclip.training.recipe import read_recipe
 
 WORDS = 30  # tokens of a caption, roughly
 ROWS = 256
+KEPT = (0.5, 0.25, 0.089)
+GATES = HERE.parent / "results" / "need-for-data"
+FASTER = 1.8
 
 
-def measured(data: Path, teacher: Path, runs: Sequence[Run]) -> dict[str, Any]:
-    """Images and captions a second, bytes and memory of models.
+def teacher() -> DualEncoder:
+    """The whole model, with weights as drawn."""
+    content = {**read_recipe("clip")["model"], **TOWERS["model"]}
+    return DualEncoder(ModelConfig.model_validate(content), vocabulary=2048, context=32, seed=0)
 
-    Args:
-        data: whose test scenes are encoded.
-        teacher: run directory.
-        runs: finished runs of students; the first of each arm is measured.
 
-    Returns:
-        `models`: name -> numbers; `times the teacher`: name -> images and captions a second over its own.
-    """
-    torch.set_num_threads(1)
-    folders = {"teacher": teacher}
-    for run in runs:
-        if run.folder.is_dir():
-            folders.setdefault(run.arm, run.folder)
-    models = {name: load(folder) for name, folder in folders.items()}
-    rows = open_data(str(data)).where("split=test")
-    rows = rows.take(np.arange(ROWS))
-    captions = [texts[0] for texts in rows.captions()]
-    pixels: dict[str, Tensor] = {}
-    for name, model in models.items():
-        ((_, inputs),) = model.image_inputs(rows, batch=ROWS, faults=[])
-        assert isinstance(inputs, Tensor)
-        pixels[name] = inputs
-    seconds = {
-        "images": medians(in_turn({n: _images(m, pixels[n]) for n, m in models.items()}, repeats=9)),
-        "captions": medians(in_turn({n: _captions(m, captions) for n, m in models.items()}, repeats=9)),
-    }
-    numbers = {
-        name: {
-            **{f"{kind} a second": ROWS / by[name] for kind, by in seconds.items()},
-            "bytes": weights_file(folders[name]).stat().st_size,
-            "memory": peak_growth(_images(model, pixels[name])),
+def networks() -> dict[str, DualEncoder]:
+    """The teacher, and its students by name."""
+    whole = teacher()
+    found = {"teacher": whole} | {f"{100 * keep:g} %, by rule": inherited(whole, keep) for keep in KEPT}
+    for path in sorted(GATES.glob("pruned-*-0.json"))[:1]:
+        found["50 %, by learned gates"] = of_sizes(whole, read_json(path)["size"]["layers"])
+    return found
+
+
+def of_sizes(whole: DualEncoder, layers: Mapping[str, Mapping[str, Any]]) -> DualEncoder:
+    """A network like another, with sizes layer by layer as a record has them."""
+    content = whole.config.model_dump(mode="json", by_alias=True)
+    for side, one in layers.items():
+        content[side] |= {"size": None, "depth": len(one["heads"])} | dict(one)
+    config = ModelConfig.model_validate(content)
+    return DualEncoder(config, vocabulary=whole.vocabulary, context=whole.context, seed=0)
+
+
+def measured(models: Mapping[str, DualEncoder]) -> dict[str, dict[str, float]]:
+    """Model -> images and texts a second, bytes of the file of weights, and bytes of memory."""
+    side = models["teacher"].config.image.resolution
+    images = torch.randn(ROWS, 3, side, side)
+    texts = Tokens(torch.randint(4, 2000, (ROWS, WORDS)), torch.full((ROWS,), WORDS))
+    with torch.inference_mode():
+        by_kind = {
+            "images": medians(in_turn({n: _of(one.image, images) for n, one in models.items()}, repeats=15)),
+            "texts": medians(in_turn({n: _of(one.text, texts) for n, one in models.items()}, repeats=15)),
         }
-        for name, model in models.items()
+    return {
+        name: {
+            **{f"{kind} a second": ROWS / seconds[name] for kind, seconds in by_kind.items()},
+            "bytes": len(save(dict(network.state_dict()))),
+            "memory": _memory(name),
+        }
+        for name, network in models.items()
     }
+
+
+def _of(tower: Callable[[Any], object], inputs: object) -> Callable[[], object]:
+    return lambda: tower(inputs)
+
+
+def _memory(name: str) -> int:
+    """Bytes that encoding adds in a process that has encoded nothing else."""
+    done = run([sys.executable, __file__, "--memory-of", name], capture_output=True, text=True, check=True)
+    return int(json.loads(done.stdout))
+
+
+def print_memory(name: str) -> None:
+    """What `_memory` reads."""
+    torch.set_num_threads(1)
+    network = networks()[name]
+    side = network.config.image.resolution
+    with torch.inference_mode():
+        network.image(torch.randn(1, 3, side, side))
+        images = torch.randn(ROWS, 3, side, side)
+        print(peak_growth(lambda: network.image(images)))
+
+
+def main() -> None:
+    """Measure and print."""
+    chosen = options(__doc__ or "", "compress-speed")
+    torch.set_num_threads(1)
+    found = measured(networks())
+    kinds = ("images a second", "texts a second")
     times = {
-        name: {kind: by["teacher"] / by[name] for kind, by in seconds.items()}
-        for name in models
+        name: {kind: one[kind] / found["teacher"][kind] for kind in kinds}
+        for name, one in found.items()
         if name != "teacher"
     }
-    return {"models": numbers, "times the teacher": times}
-
-
-def _images(model: Model, pixels: Tensor) -> Callable[[], object]:
-    return lambda: model.encode_image(pixels)
-
-
-def _captions(model: Model, captions: list[str]) -> Callable[[], object]:
-    return lambda: model.encode_text(captions)
+    for name, one in found.items():
+        faster = ", ".join(f"{times[name][kind]:.2f} x" for kind in kinds) if name in times else ""
+        rates = ", ".join(f"{one[kind]:.0f} {kind}" for kind in kinds)
+        print(f"{name:22} {rates} {faster}; {one['bytes'] / 1e6:.2f} MB, memory {one['memory'] / 1e6:.0f} MB")
+    goals = [
+        (f"{name}: {kind}, over the teacher's", value, FASTER, "at least")
+        for name, one in times.items()
+        if name.startswith("50 %")
+        for kind, value in one.items()
+    ]
+    record(chosen.json, {"models": found, "times the teacher": times}, goals)
 
 
 class Costs:
@@ -84,8 +127,7 @@ class Costs:
 
     def __init__(self) -> None:
         torch.set_num_threads(1)
-        content = {**read_recipe("clip")["model"], **TOWERS["model"]}
-        whole = DualEncoder(ModelConfig.model_validate(content), vocabulary=2048, context=32, seed=0)
+        whole = teacher()
         self.batch: int = SETTINGS["batch"]
         side = whole.config.image.resolution
         images = torch.randn(self.batch, 3, side, side)
@@ -144,3 +186,10 @@ def predicted(
     hours = {name: 1.1 * seconds / 3600 / jobs for name, seconds in parts.items()}
     listed = ", ".join(f"{name} {value:.2f}" for name, value in hours.items())
     return f"predicted hours, {jobs} runs at a time: {sum(hours.values()):.1f} ({listed})"
+
+
+if __name__ == "__main__":
+    if sys.argv[1:2] == ["--memory-of"]:
+        print_memory(sys.argv[2])
+    else:
+        main()

@@ -19,6 +19,7 @@ PEERS = {  # record: (title, peer)
     "embedding": ("Embedding through packaged encoders", "the clock"),
     "objectives": ("Published sums, 64 patches", "a step of our own CLIP"),
     "stored-teachers": ("Stored teachers", "a step of the same towers without a teacher"),
+    "compress-speed": ("Students of half the size", "their teacher"),
     "search-100k": ("Search in an index of 100,000 rows", "the clock; scipy's product for words"),
     "search": ("Search in an index", "the clock; scipy's product for words"),
     "serve": ("Serving an index", "the clock"),
