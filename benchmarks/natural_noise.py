@@ -71,7 +71,7 @@ def main() -> None:
     features = plain_features(data, WordForms("en"))
     rows = data.take(features.rows)
     captions = [" | ".join(own) for own in rows.captions()]
-    pairs = pair_scores(features, rows.codes("id").view(np.uint64), captions)
+    pairs = pair_scores(features, captions)
     scores["its score without that rule"] = dict(zip(rows.ids, pairs.suspicion.tolist(), strict=True))
     for model in (None, *chosen.models):
         name = "audit noise" if model is None else f"audit noise --model {Path(model).name}"

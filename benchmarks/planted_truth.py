@@ -25,9 +25,8 @@ from _common import RESULTS, record
 from PIL import Image
 
 import frugalclip
-from frugalclip.auditing.noise import cross_fitted_cosines, folds_of
+from frugalclip.auditing.noise import FOLDS, cross_fitted_cosines, folds_of
 from frugalclip.auditing.pair_features import plain_features
-from frugalclip.auditing.suspicious_pairs import FOLDS
 from frugalclip.auditing.words import WordForms
 from frugalclip.curation.outputs import Summary
 from frugalclip.data.image_reader import ImageReader

@@ -11,7 +11,6 @@ from frugalclip.auditing.noise import (
     lemon_suspicion,
     unit_rows,
 )
-from frugalclip.auditing.suspicious_pairs import separation
 
 
 def pairs(rows: int, dim: int, width: int, *, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -99,20 +98,3 @@ def test_folds_do_not_depend_on_other_rows():
     codes = np.arange(100, dtype=np.uint64)
     assert np.array_equal(folds_of(codes, 5, seed=1)[50:], folds_of(codes[50:], 5, seed=1))
     assert set(folds_of(codes, 5, seed=1).tolist()) == set(range(5))
-
-
-def test_heads_that_leave_out_what_fits_worst_find_more_wrong_pairs():
-    random = np.random.default_rng(0)
-    images, shared = random.standard_normal((200, 30)), random.standard_normal((30, 12))
-    texts = images @ shared + 4 * random.standard_normal((200, 12))
-    wrong = np.arange(200) < 66
-    texts[wrong] *= -2
-    folds = np.random.default_rng(9).integers(0, 5, 200)
-    found = [cross_fitted_cosines(images, texts, folds, doubted=share) for share in (0.0, 0.3)]
-    apart = [separation(-one[~wrong], -one[wrong]) for one in found]
-    assert apart[0] < 0.97 < 0.99 < apart[1]
-
-
-def test_pairs_that_nothing_can_be_fitted_to_have_no_score_whatever_is_doubted():
-    one = np.ones((1, 3))
-    assert np.isnan(cross_fitted_cosines(one, one, np.zeros(1, np.int64), doubted=0.3)).all()

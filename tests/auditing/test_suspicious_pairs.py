@@ -32,7 +32,7 @@ def planted(ratio: float, *, is_joint: bool) -> tuple[PairFeatures, list[str], n
 
 
 def scores_of(features: PairFeatures, captions: list[str]):
-    return pair_scores(features, np.arange(ROWS, dtype=np.uint64), captions)
+    return pair_scores(features, captions)
 
 
 @pytest.mark.parametrize("is_joint", [True, False])

@@ -4,8 +4,8 @@
 neighbours of the image have for captions, and what the neighbours of the caption have for images.
 
 No pair may be scored by a model that was trained on it. Where a MODEL was trained on other pairs, its
-features are scored as they are. Features of two encoders that know nothing of each other are related by
-`cross_fitted_cosines`: heads in closed form, each fitted without the pairs that it scores.
+features are scored as they are. Features of two encoders that know nothing of each other are related by heads
+in closed form, each fitted without the pairs that it scores: `cross_fitted_cosines`, and `left_out`.
 
 Source: LEMoN (Zhang et al., ICML 2025, arXiv 2407.18941), `run_lemon.py` with cosine distances and the
 settings that the paper fixes where no labelled pairs choose them. Ours leaves a row out of its own neighbours
@@ -20,6 +20,7 @@ import numpy as np
 
 from frugalclip.core.random import uniform
 
+FOLDS = 5  # that heads are fitted without, one at a time
 _ROWS = 1024  # compared at once with all others
 
 
@@ -113,13 +114,7 @@ def folds_of(codes: np.ndarray, count: int, *, seed: int) -> np.ndarray:
 
 
 def cross_fitted_cosines(
-    images: np.ndarray,
-    texts: np.ndarray,
-    folds: np.ndarray,
-    *,
-    penalty: float = 0.1,
-    doubted: float = 0.0,
-    paired_with: np.ndarray | None = None,
+    images: np.ndarray, texts: np.ndarray, folds: np.ndarray, *, penalty: float = 0.1
 ) -> np.ndarray:
     """How well image and caption predict each other, by heads that were fitted without them.
 
@@ -131,30 +126,21 @@ def cross_fitted_cosines(
         texts: (rows, width) features of another.
         folds: (rows,) int64, see `folds_of`.
         penalty: of the regressions, times the mean variance of a feature.
-        doubted: share of the pairs that heads are not fitted to: those that heads fitted to all pairs predict
-            worst. Wrong pairs then bend the heads less.
-        paired_with: (rows,) int64 row whose caption each image is scored with; None: its own.
 
     Returns:
         (rows,) float64; NaN where nothing is left to fit a head to.
     """
     images, texts = unit_rows(images), unit_rows(texts)
-    scored = texts if paired_with is None else texts[paired_with]
-    trusted = np.ones(len(images), dtype=bool)
-    if doubted > 0:
-        first = cross_fitted_cosines(images, texts, folds, penalty=penalty)
-        trusted = ~(first < np.nanquantile(first, doubted)) if np.isfinite(first).any() else trusted
     result = np.full(len(images), np.nan)
     for fold in np.unique(folds):
-        held, fitted = folds == fold, (folds != fold) & trusted
+        held, fitted = folds == fold, folds != fold
         if fitted.sum() < 2:
             continue
         means = images[fitted].mean(axis=0), texts[fitted].mean(axis=0)
         x, y = images - means[0], texts - means[1]
-        other = scored[held] - means[1]
         there = x[held] @ _ridge(x[fitted], y[fitted], penalty)
-        back = other @ _ridge(y[fitted], x[fitted], penalty)
-        result[held] = 1 - (cosine_suspicion(there, other) + cosine_suspicion(back, x[held])) / 2
+        back = y[held] @ _ridge(y[fitted], x[fitted], penalty)
+        result[held] = 1 - (cosine_suspicion(there, y[held]) + cosine_suspicion(back, x[held])) / 2
     return result
 
 

@@ -1,32 +1,26 @@
 """Pairs ranked by suspicion, with a reason each, and the share of pairs that are probably wrong.
 
 With a model the score is LEMoN's (`noise.lemon_suspicion`). Without one, pictures and captions are related by
-heads in closed form; neighbours among hand-made features tell less than those heads (docs/log.md) and are not
-in the score. The rate compares the pairs with the same captions dealt to
-other rows, which are wrong on purpose: where a share q of those scores above some value, the pairs above it
-are at most r q wrong ones and few right ones, so r is near their share over q. The smallest of three q
-counts. It is too high where right pairs score like wrong ones, which `separation` tells.
+heads in closed form, and the score is the share of pairs dealt at random that are more alike (`left_out`).
+Neighbours among hand-made features tell less than those heads (docs/log.md) and are not in the score.
+
+The rate compares the pairs with the same captions dealt to other rows, which are wrong on purpose: where a
+share q of those scores above some value, the pairs above it are at most r q wrong ones and few right ones, so
+r is near their share over q. The smallest of three q counts. It is too high where right pairs score like
+wrong ones, which `separation` tells.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 
 import numpy as np
 
-from frugalclip.auditing.noise import (
-    LemonSettings,
-    cosine_suspicion,
-    cross_fitted_cosines,
-    folds_of,
-    lemon_suspicion,
-    unit_rows,
-)
+from frugalclip.auditing.left_out import LeftOutHeads
+from frugalclip.auditing.noise import LemonSettings, cosine_suspicion, lemon_suspicion, unit_rows
 from frugalclip.auditing.pair_features import PairFeatures
 from frugalclip.core.random import stream_seed
 
-FOLDS = 5
-PENALTY, DOUBTED = 1.0, 0.3  # of the heads, see `noise.cross_fitted_cosines`
+PENALTY, DOUBTED = 1.0, 0.3  # of the heads
 _QUANTILES = (0.5, 0.35, 0.25)
 _DRAWS = 500
 _EXPLAINED = 200  # rows whose reason names an example
@@ -37,7 +31,8 @@ _LONGEST = 60  # characters of a caption in a reason
 class PairScores:
     """Suspicion of each pair and its parts; higher is more suspicious."""
 
-    distances: np.ndarray  # (rows,) of image and caption
+    cosines: np.ndarray  # (rows,) of image and caption
+    distances: np.ndarray  # (rows,) of image and caption: 1 - cosine, or the share of `left_out`
     by_image: np.ndarray  # (rows,) of its captions to those of similar images
     by_text: np.ndarray  # (rows,) of its image to those of similar captions
     dealt: np.ndarray  # (dealt,) distances with captions of other rows
@@ -51,28 +46,26 @@ class PairScores:
         return self.distances + self.by_image + self.by_text
 
 
-def pair_scores(
-    features: PairFeatures, codes: np.ndarray, captions: Sequence[str], *, seed: int = 0
-) -> PairScores:
+def pair_scores(features: PairFeatures, captions: Sequence[str], *, seed: int = 0) -> PairScores:
     """Score pairs by a cosine where the features share a space, else by heads that never saw the pair.
 
     Args:
         features: of the pairs.
-        codes: (rows,) uint64 of their ids.
         captions: (rows,) as one text each; rows with equal captions are not dealt to each other.
-        seed: of folds and dealing.
+        seed: of dealing.
     """
     images, texts = features.images, features.texts
     order = _dealt(captions, seed)
     moved = np.flatnonzero(order != np.arange(len(order)))
     if features.is_joint:
         distances = cosine_suspicion(images, texts)
+        cosines = 1 - distances
         dealt = cosine_suspicion(images[moved], texts[order[moved]])
     else:
-        folds = folds_of(codes, FOLDS, seed=seed)
-        fit = partial(cross_fitted_cosines, images, texts, folds, penalty=PENALTY, doubted=DOUBTED)
-        distances = 1 - np.nan_to_num(fit())
-        dealt = 1 - np.nan_to_num(fit(paired_with=order))[moved]
+        heads = LeftOutHeads(images, texts, penalty=PENALTY, doubted=DOUBTED)
+        own = heads.scores()
+        cosines, distances = np.nan_to_num(own.cosines), np.nan_to_num(own.shares, nan=1.0)
+        dealt = np.nan_to_num(heads.scores(order).shares[moved], nan=1.0)
     settings = LemonSettings()
     parts = [
         lemon_suspicion(images, texts, distances=distances, settings=one) - distances
@@ -81,7 +74,7 @@ def pair_scores(
             LemonSettings(image_weight=0, text_weight=settings.text_weight),
         )
     ]
-    return PairScores(distances, parts[0], parts[1], dealt, with_neighbours=features.is_joint)
+    return PairScores(cosines, distances, parts[0], parts[1], dealt, with_neighbours=features.is_joint)
 
 
 def _dealt(captions: Sequence[str], seed: int) -> np.ndarray:

@@ -7,9 +7,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from frugalclip.auditing.noise import cross_fitted_cosines, folds_of
+from frugalclip.auditing.noise import FOLDS, cross_fitted_cosines, folds_of
 from frugalclip.auditing.pair_features import tower_features
-from frugalclip.auditing.suspicious_pairs import FOLDS
 from frugalclip.curation.base import StageRows
 from frugalclip.data.images import decode
 from frugalclip.features.store import Store

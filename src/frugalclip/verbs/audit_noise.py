@@ -64,7 +64,7 @@ def audit_noise(
         features = _features(manifest, model, language)
     chosen = manifest.take(features.rows)
     captions = [" | ".join(own) for own in chosen.captions()]
-    scores = pair_scores(features, chosen.codes("id").view(np.uint64), captions, seed=seed)
+    scores = pair_scores(features, captions, seed=seed)
     suspicion, why = scores.suspicion, reasons(scores, features, captions, chosen.ids)
     collections = shared_captions(captions, chosen.ids)
     above = float(np.ptp(suspicion))

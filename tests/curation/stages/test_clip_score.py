@@ -7,8 +7,7 @@ import pytest
 from PIL import ImageOps
 
 import frugalclip
-from frugalclip.auditing.noise import folds_of
-from frugalclip.auditing.suspicious_pairs import FOLDS
+from frugalclip.auditing.noise import FOLDS, folds_of
 from frugalclip.core.config import validated
 from frugalclip.core.errors import DataError, RecipeError
 from frugalclip.curation.base import StageRows

@@ -2,8 +2,8 @@
 
 Source: LEMoN, see `auditing.noise`. With a MODEL, its cosines are used as they are, and rows that it was
 trained on are refused. Without one, hand-made features and words are related by heads in closed form, each
-fitted without the rows that it scores (cross-fitted) and without the pairs that fit worst; their distance is
-the score, since neighbours among such features tell less.
+fitted without the pair that it scores (cross-fitted) and without those that fit worst. The score is then the
+share of pairs dealt at random that are more alike: neighbours among such features tell less.
 """
 
 from collections.abc import Mapping
@@ -63,9 +63,9 @@ class Lemon(CurationStage):
         verdict, config = Verdict(len(rows)), self.config
         features = self._features(rows)
         captions = [" . ".join(texts) for texts in rows.manifest.take(features.rows).captions()]
-        found = pair_scores(features, rows.codes[features.rows], captions, seed=rows.seed)
+        found = pair_scores(features, captions, seed=rows.seed)
         scores, cosines = np.full(len(rows), np.nan), np.full(len(rows), np.nan)
-        scores[features.rows], cosines[features.rows] = found.suspicion, 1 - found.distances
+        scores[features.rows], cosines[features.rows] = found.suspicion, found.cosines
         verdict.values[:] = verdict.scores["lemon"] = scores
         verdict.scores["pair_cosine"] = cosines
         verdict.drop(~np.isfinite(scores), "no-score")
