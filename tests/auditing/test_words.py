@@ -16,6 +16,9 @@ from frugalclip.auditing.words import GAP, WordForms, content, tokens
         ("ﬁsh", ["fish"]),
         ("two people, merpeople and crosses", ["two", "person", GAP, "merperson", "and", "cross"]),
         ("cats, dogs", ["cat", GAP, "dog"]),
+        ("leaves, loaves on shelves", ["leaf", GAP, "loaf", "on", "shelf"]),
+        ("the scarves of two hamsas", ["the", "scarf", "of", "two", "hamsa"]),
+        ("circled M", ["circle", "m"]),
         ("", []),
     ],
 )

@@ -28,3 +28,24 @@ def test_words_of_an_unknown_language_stay_as_written():
 )
 def test_content_words_are_letters_in_one_spelling_without_function_words(text, expected):
     assert content_words([text], lemmatizer("en")[0]) == expected
+
+
+@pytest.mark.parametrize(
+    ("word", "form"),
+    [
+        ("hamsas", "hamsa"),
+        ("matryoshkas", "matryoshka"),
+        ("fleurs", "fleur"),
+        ("lises", "lis"),
+        ("hamsa", "hamsa"),
+        ("lens", "lens"),
+        ("news", "news"),
+        ("tennis", "tennis"),
+        ("cars", "car"),
+        ("m", "m"),
+        ("s", "s"),
+    ],
+)
+def test_words_that_no_dictionary_has_lose_a_plural_and_letters_stay(word: str, form: str):
+    lemma, _ = lemmatizer("en")
+    assert lemma(word) == form

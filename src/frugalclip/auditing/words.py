@@ -15,7 +15,11 @@ from frugalclip.data.words import FUNCTION_WORDS, lemmatizer
 
 GAP = ""  # stands between two parts of a text that no phrase crosses
 _TOKEN = re.compile(r"[^\W_]+|[.,;:!?()\[\]|\n]")
-_ENGLISH = (("people", "person"), ("sses", "ss"))  # plurals that the dictionary lacks, or gets wrong
+_ENGLISH = (  # plurals that the dictionary lacks, or takes for verbs
+    ("people", "person"),
+    ("sses", "ss"),
+    *((f"{stem}ves", f"{stem}f") for stem in ("lea", "loa", "hal", "shel", "scar")),
+)
 _POSSESSIVE = re.compile(r"['’]s\b")
 
 

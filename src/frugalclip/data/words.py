@@ -65,4 +65,19 @@ def lemmatizer(language: str) -> tuple[Callable[[str], str], str]:
         simplemma.lemmatize("word", language)
     except (MissingExtra, ValueError) as error:
         return str, f"as written: {error}".rstrip(".")
-    return lambda word: simplemma.lemmatize(word, language).casefold(), f"by lemma ({language}, simplemma)"
+
+    def lemma(word: str) -> str:
+        if len(word) == 1:
+            return word  # a letter is a name; simplemma takes m for am
+        form = simplemma.lemmatize(word, language).casefold()
+        is_strange = form == word and language == "en" and not simplemma.is_known(word, language)
+        return _singular(word) if is_strange else form
+
+    return lemma, f"by lemma ({language}, simplemma)"
+
+
+def _singular(word: str) -> str:
+    """An English word that is in no dictionary, without the ending of a plural."""
+    if len(word) < 4 or not word.endswith("s") or word.endswith(("ss", "us", "is")):
+        return word
+    return word[:-2] if word.endswith(("ches", "shes", "ses", "xes", "zes")) else word[:-1]
