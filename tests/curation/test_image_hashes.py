@@ -1,3 +1,5 @@
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 
@@ -24,6 +26,17 @@ def some_hashes(count: int, *, seed: int = 0) -> ImageHashes:
     return ImageHashes(np.ascontiguousarray(crops[:, 0]), crops)
 
 
+def alike_hashes(count: int, *, seed: int = 0) -> ImageHashes:
+    """Hashes of three kinds of image: those of a kind differ in 0 to 19 bits, so they share many words."""
+    random = np.random.default_rng(seed)
+    kinds = np.random.default_rng(9).integers(0, 2, (3, 128), dtype=np.uint8)
+    bits = kinds[random.integers(0, 3, (count, 5))]
+    for place in np.ndindex(count, 5):
+        bits[place][random.permutation(128)[: random.integers(0, 20)]] ^= 1
+    crops = np.packbits(bits, axis=-1).view(np.uint64)
+    return ImageHashes(np.ascontiguousarray(crops[:, 0]), crops)
+
+
 def by_hand(one: ImageHashes, other: ImageHashes) -> set[tuple[int, int]]:
     def near(crops: np.ndarray, whole: np.ndarray) -> bool:
         return any(
@@ -38,10 +51,14 @@ def by_hand(one: ImageHashes, other: ImageHashes) -> set[tuple[int, int]]:
     }
 
 
-@pytest.mark.parametrize("at_once", [7, 4_000_000])
-def test_every_pair_within_the_radius_is_found_and_no_other(at_once: int, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(image_hashes, "_PAIRS", at_once)
-    one, other = some_hashes(40), some_hashes(30)
+@pytest.mark.parametrize("limits", [{}, {"_PAIRS": 7, "_ROWS_OF_CROPS": 16}, {"_MANY": 1, "_TILE": 3}])
+@pytest.mark.parametrize("made", [some_hashes, alike_hashes])
+def test_every_pair_within_the_radius_is_found_and_no_other(
+    made: Callable[..., ImageHashes], limits: dict[str, int], monkeypatch: pytest.MonkeyPatch
+):
+    for name, value in limits.items():
+        monkeypatch.setattr(image_hashes, name, value)
+    one, other = made(40), made(30, seed=1)
     expected = by_hand(one, one)
     assert len(expected) > 40 + 2 * 12
     first, second = pairs_among(one)

@@ -32,7 +32,9 @@ _SIDE = 32  # pixels of a thumbnail
 _LUMA, _COLOUR = 7, 3  # highest frequency
 _TO_YCC = np.array([[0.299, 0.587, 0.114], [-0.169, -0.331, 0.5], [0.5, -0.419, -0.081]], dtype=np.float32)
 _ROWS = 1024  # hashed at once
+_ROWS_OF_CROPS = 2**18  # rows whose crops are searched with at once
 _PAIRS = 4_000_000  # compared at once
+_MANY, _TILE = 4096, 256  # pairs of equal key that are compared as tiles of a table, and the side of a tile
 
 
 @final
@@ -159,36 +161,99 @@ def pairs_of_equal(hashes: ImageHashes, rank: np.ndarray) -> tuple[np.ndarray, n
 
 def _codes(crops: np.ndarray, whole: np.ndarray, count: int) -> np.ndarray:
     """(pairs,) row of `crops` * count + row of `whole`, where a crop is within the radius, each once."""
-    found = [np.zeros(0, dtype=np.int64)]
-    for word in range(WORDS):
-        keys = whole.view(np.uint16)[:, word]
-        order = np.argsort(keys, kind="stable")
-        ordered, starts = whole[order], np.searchsorted(keys[order], np.arange(2**16 + 1))
-        for rows, hashes in _distinct(crops, word, starts):
-            wanted = hashes.view(np.uint16)[:, word]
-            counts = starts[wanted.astype(np.int64) + 1] - starts[wanted]
-            own = np.repeat(np.arange(len(rows)), counts)
-            places = np.arange(len(own)) - np.repeat(np.cumsum(counts) - counts, counts)
-            places += np.repeat(starts[wanted], counts)
-            differ = np.bitwise_count(hashes[own] ^ ordered[places]).sum(axis=1)
-            near = differ <= RADIUS
-            found.append(np.unique(rows[own[near]] * count + order[places[near]]))
+    found, each = [np.zeros(0, dtype=np.int64)], crops.shape[1]
+    for start in range(0, len(crops), _ROWS_OF_CROPS):
+        block = np.ascontiguousarray(crops[start : start + _ROWS_OF_CROPS]).reshape(-1, 2)
+        for word in range(WORDS):
+            for own, other in _equal_in(word, block, whole):
+                found.append(np.unique((start + own // each) * count + other))
     return np.unique(np.concatenate(found))
 
 
-def _distinct(crops: np.ndarray, word: int, starts: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Rows and their different hashes, so many at a time that no more than some million are compared."""
-    for start in range(0, len(crops), _ROWS):
-        block = crops[start : start + _ROWS]
-        rows = np.repeat(np.arange(start, start + len(block)), block.shape[1])
-        flat = np.ascontiguousarray(block).reshape(-1, 2)
-        order = np.lexsort((flat[:, 1], flat[:, 0], rows))
-        rows, flat = rows[order], flat[order]
-        is_new = np.r_[True, (flat[1:] != flat[:-1]).any(axis=1) | (rows[1:] != rows[:-1])]
-        rows, flat = rows[is_new], flat[is_new]
-        keys = flat.view(np.uint16)[:, word].astype(np.int64)
-        sums = np.cumsum(starts[keys + 1] - starts[keys])
-        pieces = np.searchsorted(sums, np.arange(_PAIRS, (sums[-1] if len(sums) else 0) + _PAIRS, _PAIRS))
-        for low, high in zip(np.r_[0, pieces + 1], np.r_[pieces + 1, len(rows)], strict=False):
-            if low < len(rows):
-                yield rows[low:high], flat[low:high]
+def _equal_in(word: int, one: np.ndarray, other: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Places of hashes that are equal in one word, and within the radius; some pairs at a time.
+
+    Args:
+        word: from 0.
+        one: (some, 2) uint64.
+        other: (others, 2) uint64.
+    """
+    left, right = _Sorted(one, word), _Sorted(other, word)
+    sizes = np.diff(left.starts) * np.diff(right.starts)
+    few = (sizes > 0) & (sizes < _MANY)
+    for low, high in left.ranges(np.flatnonzero(few), np.diff(right.starts)):
+        yield _near_in_pairs(left, right, low, high)
+    for key in np.flatnonzero(sizes >= _MANY).tolist():
+        yield from _near_in_block(left, right, key)
+
+
+class _Sorted:
+    """Hashes in the order of one of their words.
+
+    Args:
+        hashes: (some, 2) uint64.
+        word: from 0.
+    """
+
+    def __init__(self, hashes: np.ndarray, word: int) -> None:
+        keys = hashes.view(np.uint16)[:, word]
+        self.order = np.argsort(keys, kind="stable")
+        self.hashes, self.keys = hashes[self.order], keys[self.order].astype(np.int64)
+        self.starts = np.searchsorted(self.keys, np.arange(2**16 + 1))
+        other_half = 1 - word // (
+            WORDS // 2
+        )  # the word that is equal tells nothing, and this half has none of it
+        self.half = np.ascontiguousarray(self.hashes[:, other_half])
+
+    def ranges(self, keys: np.ndarray, partners: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Places of hashes with these keys, so many at a time that no more than some million are compared.
+
+        Args:
+            keys: (some,) int64.
+            partners: (65536,) hashes on the other side, by key.
+
+        Yields:
+            (some,) places, and (some,) how many partners each has.
+        """
+        wanted = np.zeros(2**16, dtype=bool)
+        wanted[keys] = True
+        places = np.flatnonzero(wanted[self.keys])
+        counts = partners[self.keys[places]]
+        sums = np.cumsum(counts)
+        total = int(sums[-1]) if len(sums) else 0
+        cuts = np.searchsorted(sums, np.arange(_PAIRS, total, _PAIRS))
+        for low, high in zip(np.r_[0, cuts], np.r_[cuts, len(places)], strict=True):
+            if low < high:
+                yield places[low:high], counts[low:high]
+
+
+def _near_in_pairs(
+    left: _Sorted, right: _Sorted, places: np.ndarray, counts: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Near pairs of hashes that have few partners, of which a list is made."""
+    own = np.repeat(places, counts)
+    other = np.arange(len(own)) - np.repeat(np.cumsum(counts) - counts, counts)
+    other += np.repeat(right.starts[left.keys[places]], counts)
+    near = np.bitwise_count(left.half[own] ^ right.half[other]) <= RADIUS
+    return _near(left, right, own[near], other[near])
+
+
+def _near_in_block(left: _Sorted, right: _Sorted, key: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Near pairs of hashes that have many partners: halves of all with halves of all, a tile at a time."""
+    first, last = right.starts[key], right.starts[key + 1]
+    for right_start in range(first, last, _TILE):
+        partners = right.half[right_start : min(right_start + _TILE, last)]
+        step = max(_TILE**2 // len(partners), 1)
+        for start in range(left.starts[key], left.starts[key + 1], step):
+            own = left.half[start : min(start + step, left.starts[key + 1])]
+            near = np.flatnonzero(np.bitwise_count(own[:, None] ^ partners) <= RADIUS)
+            if len(near):
+                rows, columns = np.divmod(near, len(partners))
+                yield _near(left, right, start + rows, right_start + columns)
+
+
+def _near(left: _Sorted, right: _Sorted, own: np.ndarray, other: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Those of the pairs that are within the radius, by their places before sorting."""
+    differ = np.bitwise_count(left.hashes[own] ^ right.hashes[other])
+    near = differ[:, 0] + differ[:, 1] <= RADIUS
+    return left.order[own[near]], right.order[other[near]]
