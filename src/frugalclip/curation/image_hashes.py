@@ -9,7 +9,9 @@ most `RADIUS` bits. The search finds all of them: hashes that differ in 7 bits a
 Projections are fixed, so no row changes whether two others are candidates.
 """
 
+import os
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache
 from typing import final
@@ -32,7 +34,8 @@ _SIDE = 32  # pixels of a thumbnail
 _LUMA, _COLOUR = 7, 3  # highest frequency
 _TO_YCC = np.array([[0.299, 0.587, 0.114], [-0.169, -0.331, 0.5], [0.5, -0.419, -0.081]], dtype=np.float32)
 _ROWS = 1024  # hashed at once
-_ROWS_OF_CROPS = 2**18  # rows whose crops are searched with at once
+_ROWS_OF_CROPS = 2**17  # rows whose crops are searched with at once; 260 MB for each of some threads
+_THREADS = 4
 _PAIRS = 4_000_000  # compared at once
 _MANY, _TILE = 4096, 256  # pairs of equal key that are compared as tiles of a table, and the side of a tile
 
@@ -162,11 +165,17 @@ def pairs_of_equal(hashes: ImageHashes, rank: np.ndarray) -> tuple[np.ndarray, n
 def _codes(crops: np.ndarray, whole: np.ndarray, count: int) -> np.ndarray:
     """(pairs,) row of `crops` * count + row of `whole`, where a crop is within the radius, each once."""
     found, each = [np.zeros(0, dtype=np.int64)], crops.shape[1]
-    for start in range(0, len(crops), _ROWS_OF_CROPS):
-        block = np.ascontiguousarray(crops[start : start + _ROWS_OF_CROPS]).reshape(-1, 2)
-        for word in range(WORDS):
-            for own, other in _equal_in(word, block, whole):
-                found.append(np.unique((start + own // each) * count + other))
+
+    def of_word(word: int) -> np.ndarray:
+        parts = [np.zeros(0, dtype=np.int64)]
+        for own, other in _equal_in(word, block, whole):
+            parts.append(np.unique((start + own // each) * count + other))
+        return np.unique(np.concatenate(parts))
+
+    with ThreadPoolExecutor(min(os.cpu_count() or 1, _THREADS)) as pool:  # numpy compares without the lock
+        for start in range(0, len(crops), _ROWS_OF_CROPS):
+            block = np.ascontiguousarray(crops[start : start + _ROWS_OF_CROPS]).reshape(-1, 2)
+            found += pool.map(of_word, range(WORDS))
     return np.unique(np.concatenate(found))
 
 
