@@ -26,12 +26,12 @@ def test_every_arm_trains_and_is_recorded(
     monkeypatch: pytest.MonkeyPatch,
     arm: str,
 ):
-    monkeypatch.setattr(benchmark, "SAMPLES", 64)
+    own = dataclasses.replace(teacher, source=teacher.folder)
     monkeypatch.setenv("FRUGALCLIP_CACHE", str(tmp_path / "cache"))
     run = modules._runs.Run(
         arm=arm,
         seed=0,
-        recipe=benchmark.arm_recipe(arm, dataclasses.replace(teacher, source=teacher.folder), rate=1e-3),
+        recipe=benchmark.arm_recipe(arm, own, samples=64, rate=1e-3),
         data=str(data),
         train="split=train",
         folder=tmp_path / "run",
