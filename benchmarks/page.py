@@ -22,6 +22,7 @@ PEERS = {  # record: (title, peer)
     "compress-speed": ("Students of half the size", "their teacher"),
     "search-100k": ("Search in an index of 100,000 rows", "the clock; scipy's product for words"),
     "search": ("Search in an index", "the clock; scipy's product for words"),
+    "curate": ("Curation of a million rows", "the clock; datasketch"),
     "serve": ("Serving an index", "the clock"),
     "time-to-accuracy": ("Time to an accuracy", "open_clip, as tuned in docs/results.md"),
 }
