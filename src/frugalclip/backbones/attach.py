@@ -7,6 +7,7 @@ import torch
 from frugalclip.backbones import find
 from frugalclip.backbones.base import BackboneKind, OpenModel, Side, Use, WholeModel
 from frugalclip.backbones.concatenated import ConcatenatedBackbone
+from frugalclip.backbones.described import DescribedBackbone
 from frugalclip.core.errors import MissingExtra, ModelError, RecipeError
 from frugalclip.core.preprocess import Preprocess
 from frugalclip.data.tokens import Tokenizer
@@ -125,13 +126,19 @@ def _load(
     kinds = _kinds(config, side, open_model, device=device)
     backbones = [kind.load() for kind in kinds]
     if len(backbones) == 1:
-        return backbones[0]
+        return _described(backbones[0], config)
     return ConcatenatedBackbone(backbones, [kind.tokenizer() for kind in kinds])
 
 
 def _on_meta(config: PretrainedConfig, side: Side, open_model: OpenModel) -> Backbone:
     backbones = [kind.on_meta() for kind in _kinds(config, side, open_model)]
-    return backbones[0] if len(backbones) == 1 else ConcatenatedBackbone(backbones, [])
+    return _described(backbones[0], config) if len(backbones) == 1 else ConcatenatedBackbone(backbones, [])
+
+
+def _described(backbone: Backbone, config: PretrainedConfig) -> Backbone:
+    """The backbone with what stands beside it."""
+    names = config.descriptors if isinstance(config, PretrainedImageConfig) else ()
+    return DescribedBackbone(backbone, names) if names else backbone
 
 
 def _kinds(

@@ -9,6 +9,7 @@ compared by its roots (the Hellinger kernel). Each half has length one, and so h
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -102,6 +103,20 @@ def describe(pixels: Tensor) -> Tensor:
     return unit(torch.cat([unit(gradient_histograms(pixels)), unit(colour_histograms(pixels))], dim=1))
 
 
+def squashed(levels: Tensor) -> Tensor:
+    """Whole pixel values of the size that is described.
+
+    Args:
+        levels: (images, 3, height, width) of about 0 to 255.
+
+    Returns:
+        (images, 3, 64, 64) uint8.
+    """
+    size = (SIDE, SIDE)
+    small = F.interpolate(levels, size=size, mode="bilinear", antialias=True, align_corners=False)
+    return small.round().clamp(0, 255).to(torch.uint8)
+
+
 @dataclass(frozen=True)
 class Descriptor:
     """A kind of descriptor."""
@@ -114,7 +129,8 @@ def _shapes_width(cell: int) -> int:
     return (SIDE // cell - 1) ** 2 * 4 * ORIENTATIONS
 
 
-DESCRIPTORS = {
+DescriptorName = Literal["shapes and colours", "shapes", "coarse shapes", "colours", "layout"]
+DESCRIPTORS: dict[DescriptorName, Descriptor] = {
     "shapes": Descriptor(lambda pixels: unit(gradient_histograms(pixels)), _shapes_width(CELL)),
     "coarse shapes": Descriptor(
         lambda pixels: unit(gradient_histograms(pixels, cell=COARSE_CELL)), _shapes_width(COARSE_CELL)

@@ -13,13 +13,12 @@ from typing import Annotated, Any, Literal
 import torch
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 from torch import Tensor
-from torch.nn import functional as F
 
 from frugalclip.core.config import by_kind, of_kind
 from frugalclip.core.numerics import evenly_spaced
 from frugalclip.core.types import CachedFeatures, Gates, ImageInput, TowerOutput
-from frugalclip.functional import unit
-from frugalclip.functional.descriptors import DESCRIPTORS, SIDE
+from frugalclip.functional import descriptors, unit
+from frugalclip.functional.descriptors import DESCRIPTORS, squashed
 from frugalclip.towers import patch_words
 from frugalclip.towers.base import FitData, ImageTower, ImageTowerConfig
 from frugalclip.towers.clip_resnet import ClipResNetConfig
@@ -35,9 +34,10 @@ InnerTower = Annotated[
     | Annotated[ClipResNetConfig, of_kind("clip_resnet")],
     by_kind("vit", "resnet", "clip_resnet"),
 ]
-DescriptorName = Literal["shapes and colours", "shapes", "coarse shapes", "colours", "layout", "patches"]
-WIDTHS: dict[str, int] = {name: one.width for name, one in DESCRIPTORS.items()} | {
-    "patches": patch_words.WIDTH
+DescriptorName = descriptors.DescriptorName | Literal["patches"]
+WIDTHS: dict[DescriptorName, int] = {
+    **{name: one.width for name, one in DESCRIPTORS.items()},
+    "patches": patch_words.WIDTH,
 }
 FIRST: tuple[DescriptorName, ...] = ("shapes and colours",)  # of models from before there was a choice
 Triple = tuple[float, float, float]
@@ -160,9 +160,7 @@ class DescribedTower(ImageTower):
         with torch.autocast(images.device.type, enabled=False):
             embedding = unit(self.tower(images.float()).embedding.float())
             levels = self._levels(images)
-            size = (SIDE, SIDE)
-            squashed = F.interpolate(levels, size=size, mode="bilinear", antialias=True, align_corners=False)
-            pixels = squashed.round().clamp(0, 255).to(torch.uint8)
+            pixels = squashed(levels)
             described = [self._described(name, pixels, levels) for name in self.config.descriptors]
             return torch.cat([embedding, *described], dim=1)
 
@@ -174,11 +172,11 @@ class DescribedTower(ImageTower):
         small = [patch_words.resized(self._levels(batch.to(self.mean.device))) for batch in data.pixels(rows)]
         self.patches.fit(torch.cat(small))
 
-    def _described(self, name: str, pixels: Tensor, levels: Tensor) -> Tensor:
+    def _described(self, name: DescriptorName, pixels: Tensor, levels: Tensor) -> Tensor:
         """(batch, width) unit vectors of one descriptor, of whole pixel values or of levels as they are."""
-        if name in DESCRIPTORS:
+        if name != "patches":
             return DESCRIPTORS[name].of(pixels)
-        assert self.patches is not None, "there is one other descriptor"
+        assert self.patches is not None
         return self.patches(levels)
 
     def _levels(self, images: Tensor) -> Tensor:

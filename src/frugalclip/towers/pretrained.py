@@ -16,7 +16,15 @@ from fnmatch import fnmatch
 from typing import Annotated, Any, Literal, NamedTuple
 
 import torch
-from pydantic import ConfigDict, Field, field_serializer, field_validator, model_validator
+from pydantic import (
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    field_serializer,
+    field_validator,
+    model_serializer,
+    model_validator,
+)
 from torch import Tensor, nn
 
 from frugalclip.core.config import Settings, by_kind, of_kind
@@ -26,6 +34,7 @@ from frugalclip.core.guard import reading
 from frugalclip.core.preprocess import Preprocess
 from frugalclip.core.random import generator
 from frugalclip.core.types import CachedFeatures, Gates, ImageInput, Strings, TextInput, Tokens, TowerOutput
+from frugalclip.functional.descriptors import DescriptorName
 from frugalclip.towers.base import (
     Head,
     HeadConfig,
@@ -208,10 +217,23 @@ class PretrainedImageConfig(PretrainedConfig, ImageTowerConfig):
 
     resolution: int = Field(224, gt=0, description="side of the image in pixels")
     patches: tuple[int, int] = Field((1, 1), description="rows and columns of the backbone's token outputs")
+    descriptors: tuple[DescriptorName, ...] = Field(
+        (), description="of shape and colour, behind the features of a frozen backbone; part of `width`"
+    )
+
+    @model_serializer(mode="wrap")
+    def _dump(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave out no descriptors, so that older models keep their fingerprints."""
+        return {name: value for name, value in write(self).items() if name != "descriptors" or value}
 
     @model_validator(mode="after")
     def _is_for_images(self) -> "PretrainedImageConfig":
         self._check_head("image")
+        if self.descriptors and not (self.is_frozen and self.head.reads == "pooled"):
+            raise ValueError(
+                "descriptors stand behind the vector of a frozen backbone; leave tune and lora out, and "
+                "choose a head that reads no patches, or leave descriptors out"
+            )
         if len(self.sources) > 1:
             raise ValueError(
                 f"from names {len(self.sources)} backbones, and images are encoded by one; several stand "
@@ -410,6 +432,10 @@ class PretrainedTower(Tower):
 
 class PretrainedImageTower(PretrainedTower, ImageTower):
     """Image tower with a pretrained backbone."""
+
+    def __init__(self, config: PretrainedImageConfig, *, dim: int, side: Side) -> None:
+        super().__init__(config, dim=dim, side=side)
+        self.has_steps = bool(config.descriptors)  # they are of whole pixel values
 
     def forward(
         self,
