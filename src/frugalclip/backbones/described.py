@@ -31,6 +31,8 @@ class DescribedBackbone(Backbone):
         self.width = backbone.width + sum(DESCRIPTORS[name].width for name in self.descriptors)
         self.fingerprint = "+".join([backbone.fingerprint, *self.descriptors])
         self.preprocess = backbone.preprocess
+        if backbone.classes is not None:
+            self.classes = backbone.classes.beside(self.width - backbone.width)
         if self.preprocess is not None:  # on the meta device nothing is encoded
             for name in ("mean", "std"):
                 values = torch.tensor(getattr(self.preprocess, name))[:, None, None]  # (3, 1, 1)

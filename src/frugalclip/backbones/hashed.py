@@ -51,8 +51,8 @@ class HashedBackbone(Backbone):
         """Count in texts: (batch, width) float32, 0 for a text without words."""
         if with_tokens:
             raise ModelError(
-                f"{SCHEME}:{self.counted} gives one vector a text and no tokens; use another text tower for an "
-                "objective that needs tokens."
+                f"{SCHEME}:{self.counted} gives one vector a text and no tokens; use another text tower for "
+                "an objective that needs tokens."
             )
         counts = torch.zeros(len(inputs), self.width)
         for row, text in enumerate(inputs.texts):

@@ -6,6 +6,7 @@ of a transformer without its prefix tokens.
 """
 
 import hashlib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -21,10 +22,12 @@ from frugalclip.core.errors import ModelError, known_names, require
 from frugalclip.core.preprocess import Preprocess
 from frugalclip.interop.source import EVERYTHING, ModelSource, TensorSelection
 from frugalclip.interop.weights import read_weights
+from frugalclip.towers.base import KnownClasses
 from frugalclip.towers.pretrained import Backbone, BackboneOutput
 
 # beginnings of parameters that a backbone does without, where timm's names have them at the end
 CLASSIFIERS = ("classifier.", "fc.", "head.", "head_dist.")
+PACKAGED_CLASSIFIER = "_fc"  # as the packaged file names it
 # of timm's two variants the one with the padding of the original: the other is silently wrong
 LITE0 = "tf_efficientnet_lite0"
 
@@ -161,6 +164,7 @@ def read_timm(
         digest.update(key.encode() + content.numpy().tobytes())
     backbone = TimmBackbone(module, fingerprint=digest.hexdigest(), stages=stages)
     backbone.preprocess = _preprocess(module)
+    backbone.classes = _classes(module, given.tensors, width=backbone.width)
     return backbone
 
 
@@ -176,6 +180,22 @@ def _settings(module: nn.Module) -> dict[str, Any]:
     """How timm says that images are prepared."""
     library = require("timm", extra="timm", purpose="a backbone of timm")
     return library.data.resolve_model_data_config(module)
+
+
+def _classes(module: Any, given: Mapping[str, Tensor], *, width: int) -> KnownClasses | None:
+    """Classes of ImageNet that a file has a linear classifier for, over the last of `width` features."""
+    own = module.pretrained_cfg.get("classifier")
+    names = [f"{name}.weight" for name in (own, PACKAGED_CLASSIFIER) if isinstance(name, str)]
+    weight = next((given[name] for name in names if name in given), None)
+    if weight is None or weight.ndim != 2 or weight.shape[1] > width:
+        return None
+    library = require("timm", extra="timm", purpose="the classes of a backbone of timm")
+    subset = library.data.infer_imagenet_subset({"num_classes": len(weight)})
+    if subset is None:
+        return None
+    info = library.data.ImageNetInfo(subset)
+    words = tuple(info.index_to_description(i).split(",")[0] for i in range(len(weight)))
+    return KnownClasses(words, nn.functional.pad(weight.float(), (width - weight.shape[1], 0)))
 
 
 def _preprocess(module: nn.Module) -> Preprocess:

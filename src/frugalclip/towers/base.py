@@ -7,6 +7,7 @@ never on the kind.
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 import numpy as np
@@ -253,6 +254,18 @@ class TextTower(Tower):
         """
 
 
+@dataclass(frozen=True)
+class KnownClasses:
+    """Classes that a frozen image backbone was trained to tell apart, with its own linear classifier."""
+
+    names: tuple[str, ...]
+    weight: Tensor  # (classes, width) for the backbone's features
+
+    def beside(self, width: int) -> "KnownClasses":
+        """The same classes for features with `width` further numbers behind them."""
+        return KnownClasses(self.names, torch.nn.functional.pad(self.weight, (0, width)))
+
+
 class FitData(ABC):
     """Training data for fitting a head in closed form: features that frozen backbones stored.
 
@@ -296,6 +309,14 @@ class FitData(ABC):
     @abstractmethod
     def text_features(self, texts: np.ndarray) -> Tensor:
         """Features of (texts,): (texts, width) or (texts, facets, width)."""
+
+    @abstractmethod
+    def known_classes(self) -> KnownClasses | None:
+        """What the frozen image backbone was trained to tell apart; None where that is not known."""
+
+    @abstractmethod
+    def features_of(self, texts: Sequence[str]) -> Tensor:
+        """Features of texts that need not be in the data, such as names of classes: (texts, width)."""
 
     @abstractmethod
     def image_embeddings(self, rows: np.ndarray) -> Tensor:

@@ -34,7 +34,7 @@ InnerTower = Annotated[
     | Annotated[ClipResNetConfig, of_kind("clip_resnet")],
     by_kind("vit", "resnet", "clip_resnet"),
 ]
-DescriptorName = descriptors.DescriptorName | Literal["patches"]
+DescriptorName = Literal[descriptors.DescriptorName, "patches"]
 WIDTHS: dict[DescriptorName, int] = {
     **{name: one.width for name, one in DESCRIPTORS.items()},
     "patches": patch_words.WIDTH,

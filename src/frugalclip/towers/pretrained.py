@@ -40,6 +40,7 @@ from frugalclip.towers.base import (
     HeadConfig,
     ImageTower,
     ImageTowerConfig,
+    KnownClasses,
     Side,
     TextTower,
     TextTowerConfig,
@@ -72,6 +73,7 @@ class Backbone(nn.Module, ABC):
     width: int  # of its features
     fingerprint: str  # of the weights and of everything else that changes its features
     preprocess: Preprocess | None = None  # that its weights were trained with; None if it encodes texts
+    classes: KnownClasses | None = None  # that its weights were trained to tell apart; no part of features
 
     @abstractmethod
     def forward(self, inputs: Any, *, with_tokens: bool = False) -> BackboneOutput:

@@ -1,6 +1,6 @@
 """Fit heads in closed form before the first step, to features that are not trained any more."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
@@ -12,7 +12,7 @@ from frugalclip.core.types import CachedFeatures, Tokens
 from frugalclip.data.manifest import Manifest
 from frugalclip.loading.images import prepared_images
 from frugalclip.loading.loader import Loader
-from frugalclip.towers.base import FitData, FitInput, Head, Side
+from frugalclip.towers.base import FitData, FitInput, Head, KnownClasses, Side
 from frugalclip.towers.dual import DualEncoder
 
 FIT_ADVICE = "look for NaN and infinity in the backbone's features, or run it in float32"
@@ -111,6 +111,19 @@ class LoaderFitData(FitData):
         parts = np.array_split(texts, max(1, len(texts) // 1024))
         encoded = [self.network.text.features(self.text_tokens(part).to(self.device)) for part in parts]
         return torch.cat([part.cpu() for part in encoded])
+
+    def known_classes(self) -> KnownClasses | None:
+        """What the frozen image backbone was trained to tell apart; None where that is not known."""
+        tower = self.network.pretrained_towers().get("image")
+        return tower.attached.classes if tower is not None and tower.config.is_frozen else None
+
+    @torch.no_grad()
+    def features_of(self, texts: Sequence[str]) -> Tensor:
+        """Features of texts that need not be in the data, such as names of classes: (texts, width)."""
+        tokenizer = self.loader.texts.tokenizer
+        parts = [texts[start : start + 64] for start in range(0, len(texts), 64)]
+        tokens = [tokenizer.encode(list(part)).to(self.device) for part in parts]
+        return torch.cat([self.network.text.features(one).cpu() for one in tokens])
 
     @torch.no_grad()
     def _encode_images(self, rows: np.ndarray) -> Tensor:

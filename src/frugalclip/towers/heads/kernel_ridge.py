@@ -11,6 +11,12 @@ scores of known names ("calibrated stacking"). Here the same regression, read as
 & Williams 2006, eq. 2.26), gives the variance of a text, and `novelty` adds it to the score: one channel of
 the embedding holds it for texts, and a constant for images.
 
+An image backbone that was trained to tell classes apart knows more names than the data has. With `classes`
+the name of each is a further text. Its image is the direction in which the backbone's own score of the class
+grows among the training images, by ridge regression from embeddings to scores. Names near "zebra" then lie
+where the backbone sees zebras, though no training text names one (semantic embeddings of a classifier's
+classes, as in Norouzi et al. 2014, arXiv 1312.5650, but learned in the space of images).
+
 A fit takes seconds and needs no learning rate. Training may follow and move the fitted weights (`train`).
 """
 
@@ -18,12 +24,24 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
-from pydantic import Field, PositiveFloat, PositiveInt, field_validator, model_validator
+from pydantic import (
+    Field,
+    PositiveFloat,
+    PositiveInt,
+    SerializerFunctionWrapHandler,
+    field_validator,
+    model_serializer,
+    model_validator,
+)
 from torch import Tensor, nn
 
 from frugalclip.core.errors import RecipeError
+from frugalclip.core.numerics import evenly_spaced
 from frugalclip.functional import unit
 from frugalclip.towers.base import FitData, FitInput, Head, HeadConfig, Side
+
+MOST_IMAGES = 20_000  # evenly spaced ones, from whose scores the directions of classes are found
+CLASS_RIDGE = 0.1  # of that regression, in units of the mean variance of a direction
 
 
 def texts_to_fit(data: FitData, *, kind: str, most: int | None = None) -> tuple[Tensor, Tensor, Tensor]:
@@ -62,6 +80,24 @@ def texts_to_fit(data: FitData, *, kind: str, most: int | None = None) -> tuple[
     return vectors, targets, weights
 
 
+def class_directions(embeddings: Tensor, scores: Tensor) -> Tensor:
+    """Directions in which the scores of classes grow.
+
+    Args:
+        embeddings: (images, dim).
+        scores: (images, classes) of a classifier; their mean and spread do not matter.
+
+    Returns:
+        (classes, dim) float64 unit vectors, by ridge regression; 0 for a class of constant scores.
+    """
+    x, y = embeddings.double(), scores.double()
+    x, y = x - x.mean(dim=0), y - y.mean(dim=0)
+    squares = x.T @ x
+    ridge = CLASS_RIDGE * squares.diagonal().mean().clamp_min(1e-12)
+    identity = torch.eye(len(squares), dtype=squares.dtype, device=squares.device)
+    return unit(torch.linalg.solve(squares + ridge * identity, x.T @ y).T)
+
+
 class KernelRidgeConfig(HeadConfig):
     """Settings of a text head: a sum over training texts, weighted by their similarity."""
 
@@ -84,6 +120,17 @@ class KernelRidgeConfig(HeadConfig):
         "whitening",
     )
     train: bool = Field(False, description="whether training moves the fitted weights")
+    classes: float = Field(
+        0.0,
+        ge=0,
+        description="how often the name of each class counts as drawn that the image backbone was trained "
+        "to tell apart; 0: not at all",
+    )
+
+    @model_serializer(mode="wrap")
+    def _dump(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave out an unset later setting, so that older models keep their fingerprints."""
+        return {name: value for name, value in write(self).items() if name != "classes" or value}
 
     @field_validator("sharpness", mode="before")
     @classmethod
@@ -144,12 +191,22 @@ class KernelRidge(Head):
     def fit(self, data: FitData, *, side: Side) -> str:
         """Fit to every text of the training data, weighted by how often it is drawn."""
         vectors, targets, weights = texts_to_fit(data, kind=self.config.kind)
+        known, more = data.known_classes() if self.config.classes else None, ""
+        if known is not None:
+            rows = evenly_spaced(data.rows, MOST_IMAGES)
+            scores = data.image_features(rows) @ known.weight.T
+            directions = class_directions(data.image_embeddings(rows), scores)
+            length = targets.norm(dim=1).mean()
+            vectors = torch.cat([vectors, data.features_of(known.names).to(vectors)])
+            targets = torch.cat([targets, length * directions.to(targets)])
+            weights = torch.cat([weights, weights.new_full((len(known.names),), self.config.classes)])
+            more = f" and {len(known.names):,} classes of the image backbone"
         self.fit_to(vectors, targets, weights)
         if self.config.novelty:
             images_head = data.head("image")
             assert images_head is not None, "image features are stored, so the image tower has a backbone"
             images_head.set_level(self.config.novelty**0.5)
-        return f"{len(vectors):,} texts"
+        return f"{len(vectors) - (0 if known is None else len(known.names)):,} texts{more}"
 
     @torch.no_grad()
     def fit_to(self, vectors: Tensor, targets: Tensor, weights: Tensor) -> None:
