@@ -44,7 +44,7 @@ class TowerOfModel(BackboneKind[NoOptions]):
         """Every source that names no encoder alone."""
         if source.scheme == "hf":
             return source.config is not None and "vision_config" in source.config
-        return source.scheme not in ("timm", "package", "onnx") and source.folder.suffix != ".gguf"
+        return source.scheme not in ("timm", "package", "onnx", "hashed") and source.folder.suffix != ".gguf"
 
     def tokenizer(self) -> Tokenizer:
         return self.use.open_model(self.source.text).tokenizer
