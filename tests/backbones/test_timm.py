@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import timm
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from frugalclip.backbones.timm import TimmBackbone, read_timm
 from frugalclip.core.errors import ModelError, RecipeError
@@ -173,3 +173,18 @@ def test_a_transformer_of_one_size_is_fitted_to_the_pictures_that_come(tmp_path:
     assert (
         image_backbone(convolutions, {}, size=64).fingerprint == image_backbone(convolutions, {}).fingerprint
     ), "they read any size"
+
+
+def test_a_classifier_of_imagenet_tells_which_names_a_backbone_knows(tmp_path: Path):
+    small = file_of(timm_source(tmp_path))  # three classes without names
+    assert read_timm("test_resnet", small).classes is None
+    tensors = load_file(small)
+    weight = torch.randn(1000, TIMM_WIDTH, generator=torch.Generator().manual_seed(1))
+    save_file(tensors | {"fc.weight": weight, "fc.bias": torch.zeros(1000)}, tmp_path / "wide.safetensors")
+    for stages in (False, True):
+        backbone = read_timm("test_resnet", tmp_path / "wide.safetensors", stages=stages)
+        classes = backbone.classes
+        assert classes is not None and classes.weight.shape == (1000, backbone.width)
+        assert (classes.names[1], classes.names[340]) == ("goldfish", "zebra")
+        features = backbone(PIXELS).pooled
+        torch.testing.assert_close(features @ classes.weight.T, features[:, -TIMM_WIDTH:] @ weight.T)

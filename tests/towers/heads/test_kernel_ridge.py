@@ -1,13 +1,16 @@
 """Kernel ridge: weighted ridge regression written as loops, anchors, novelty, saving and loading."""
 
 import math
+from typing import cast
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
 from frugalclip.core.errors import RecipeError
-from frugalclip.towers.heads.kernel_ridge import KernelRidge, KernelRidgeConfig
+from frugalclip.towers.base import FitData, KnownClasses
+from frugalclip.towers.heads.kernel_ridge import KernelRidge, KernelRidgeConfig, class_directions
 
 
 def normal(*shape: int, seed: int = 0) -> Tensor:
@@ -149,3 +152,52 @@ def test_the_weights_move_only_where_that_is_asked_for(train: bool):
     head = fitted(train=train)
     assert [p.requires_grad for p in head.parameters()] == [train]
     assert head(TEXTS.float()).requires_grad == train
+
+
+def test_a_direction_of_a_class_is_where_its_score_grows():
+    embeddings = normal(50, 4, seed=6)
+    scores = torch.stack([3 * embeddings[:, 2] + 7, -embeddings[:, 0], torch.ones(50).double()], dim=1)
+    found = class_directions(embeddings, scores)
+    torch.testing.assert_close(found[:2].norm(dim=1), torch.ones(2).double())
+    assert found[0, 2] > 0.98 and found[1, 0] < -0.98 and found[2].abs().max() == 0
+
+
+class Pictures:
+    """One text a picture, and a backbone whose second class is brighter where the first number is higher."""
+
+    def __init__(self, classes: KnownClasses | None) -> None:
+        self.classes, self.rows = classes, np.arange(len(TEXTS))
+
+    def pairs(self, *, weighted: bool = False):
+        return self.rows, self.rows, np.ones(len(self.rows))
+
+    def image_embeddings(self, rows: np.ndarray) -> Tensor:
+        return TARGETS[rows]
+
+    def image_features(self, rows: np.ndarray) -> Tensor:
+        return TARGETS[rows].float()
+
+    def text_features(self, texts: np.ndarray) -> Tensor:
+        return TEXTS[texts].float()
+
+    def known_classes(self) -> KnownClasses | None:
+        return self.classes
+
+    def features_of(self, texts: tuple[str, ...]) -> Tensor:
+        assert texts == ("dark", "bright")
+        return normal(2, 6, seed=9).float() + 1
+
+
+def test_names_of_classes_are_further_texts_with_the_directions_of_their_scores():
+    classes = KnownClasses(("dark", "bright"), torch.tensor([[-1.0, 0, 0, 0], [1.0, 0, 0, 0]]))
+    head = KernelRidgeConfig(kind="kernel_ridge", classes=50).build(width=6, dim=4)
+    said = head.fit(cast(FitData, Pictures(classes)), side="text")
+    assert said == "30 texts and 2 classes of the image backbone" and len(head.anchors) == 32
+    dark, bright = torch.nn.functional.normalize(head(normal(2, 6, seed=9).float() + 1), dim=-1)
+    assert dark[0] < -0.9 and bright[0] > 0.9
+    plain = KernelRidgeConfig(kind="kernel_ridge").build(width=6, dim=4)
+    assert plain.fit(cast(FitData, Pictures(classes)), side="text") == "30 texts"
+    without = KernelRidgeConfig(kind="kernel_ridge", classes=50).build(width=6, dim=4)
+    assert without.fit(cast(FitData, Pictures(None)), side="text") == "30 texts"
+    assert torch.equal(without.weight, plain.weight)
+    assert "classes" not in plain.config.model_dump() and head.config.model_dump()["classes"] == 50
