@@ -25,6 +25,7 @@ from frugalclip.evaluation.zeroshot import evaluate_zeroshot
 from frugalclip.functional import unit
 from frugalclip.models import Model
 from frugalclip.sources.open import open_data
+from frugalclip.towers.base import Side
 from frugalclip.verbs.train import train
 
 STYLES = ("noto", "openmoji", "twemoji")
@@ -37,11 +38,15 @@ STEPS = [
 ]  # of the perceptrons; 40 epochs of 250 pairs would be a handful of steps
 
 
+def first_part(model: Model, side: Side) -> int:
+    """Width of the features of a tower's first frozen encoder."""
+    head: Any = model.network.pretrained_towers()[side].config.head
+    return head.parts[0]
+
+
 def sentences(model: Model, texts: list[str]) -> Tensor:
     """(texts, width) features of the first frozen encoder."""
-    assert model.network.pretrained_towers()["text"].config.head.kind == "kernel_ridge"
-    output = model.text_inputs(texts).values
-    return output[:, : output.shape[1] // 2].cpu()
+    return model.text_inputs(texts).values[:, : first_part(model, "text")].cpu()
 
 
 def copied(
@@ -51,7 +56,10 @@ def copied(
 
     Neighbours are weighted by their similarity.
     """
-    own, others = (model.image_features(rows, layer="pooled").features for rows in (training, evaluated))
+    width = first_part(model, "image")  # without descriptors
+    own, others = (
+        model.image_features(rows, layer="pooled").features[:, :width] for rows in (training, evaluated)
+    )
     mean, deviation = own.mean(0), own.std(0) + 1e-3
     own, others = unit((own - mean) / deviation), unit((others - mean) / deviation)
     captions = sentences(model, [texts[0] for texts in training.captions()])

@@ -139,12 +139,12 @@ def test_what_is_wrong_is_named_with_what_was_expected(overrides: list[str], out
         ),
         (
             "pretrained",
-            ["model.text.options=[{pol: end}, {}]"],
+            ["model.text.options=[{pol: end}, {}, {}, {}]"],
             "model.text.options.0.pol is not a setting; did you mean 'pool'?",
         ),
         (
             "pretrained",
-            ["model.text.options=[{}, {role: passagee}]"],
+            ["model.text.options=[{}, {role: passagee}, {}, {}]"],
             "model.text.options.1.role is 'passagee'; expected 'query' or 'passage'",
         ),
         (

@@ -60,7 +60,8 @@ def test_the_evidence_is_what_the_records_hold():
 
 def test_the_parts_are_those_that_the_recipe_reads():
     towers = load_recipe(PRETRAINED).model.pretrained_towers()
-    named = [name for config in towers.values() for name in config.sources]
+    sources = [name for config in towers.values() for name in config.sources]
+    named = [name for name in sources if not name.startswith("hashed:")]  # counts of words need no package
     assert sorted(named) == sorted(f"package:{name}" for name in PARTS)
 
 
