@@ -150,12 +150,18 @@ def test_tokenizers_say_whether_they_give_ids():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("changes", [{}, {"lora": {"rank": 2}}], ids=["frozen", "low-rank additions"])
-def test_pretrained_towers_are_part_of_the_graphs(changes: dict[str, Any], tmp_path: Path):
+@pytest.mark.parametrize(
+    ("changes", "beside"),
+    [({}, {}), ({"lora": {"rank": 2}}, {}), ({}, {"descriptors": ["colours", "layout"], "width": 64 + 256})],
+    ids=["frozen", "low-rank additions", "descriptors"],
+)
+def test_pretrained_towers_are_part_of_the_graphs(
+    changes: dict[str, Any], beside: dict[str, Any], tmp_path: Path
+):
     given = build("vit")
     given.save(tmp_path / "given")
     tower = {"kind": "pretrained", "from": str(tmp_path / "given"), "width": 64, "head": {"kind": "mlp"}}
-    config = {"image": tower | changes | {"resolution": 32}, "text": tower | changes, "dim": 24}
+    config = {"image": tower | changes | {"resolution": 32} | beside, "text": tower | changes, "dim": 24}
     words = given.tokenizer
     network = DualEncoder(
         ModelConfig.model_validate(config), vocabulary=words.vocabulary, context=words.context
@@ -166,7 +172,8 @@ def test_pretrained_towers_are_part_of_the_graphs(changes: dict[str, Any], tmp_p
             torch.nn.init.normal_(parameter, std=0.1)
     model = Model(network.eval(), words, given.preprocess)
     other, images = load(f"onnx:{written(model, tmp_path / 'onnx')}"), pixels(model, 5)
-    assert (other.encode_image(images) - model.encode_image(images)).abs().max() < 1e-5
+    limit = 1e-3 if model.network.image.has_steps else 1e-5
+    assert (other.encode_image(images) - model.encode_image(images)).abs().max() < limit
     assert (other.encode_text(TEXTS) - model.encode_text(TEXTS)).abs().max() < 1e-5
 
 
