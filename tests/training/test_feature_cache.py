@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 import frugalclip
@@ -19,7 +19,7 @@ from frugalclip.core.errors import DataError, InUseError, ModelError, RecipeErro
 from frugalclip.core.locks import writing
 from frugalclip.core.preprocess import Preprocess
 from frugalclip.core.records import RunDirectory
-from frugalclip.core.types import CachedFeatures
+from frugalclip.core.types import CachedFeatures, Strings
 from frugalclip.data.ledger import read_ledger
 from frugalclip.features import backbone_stores
 from frugalclip.features.backbone import BackboneEncoder
@@ -27,7 +27,7 @@ from frugalclip.features.embed import Embedded, embed_manifest
 from frugalclip.features.store import Store
 from frugalclip.loading.views import ViewConfig
 from frugalclip.sources.open import open_data
-from frugalclip.towers.heads.kernel_ridge import KernelRidgeConfig
+from frugalclip.towers.heads.kernel_ridge import KernelRidge, KernelRidgeConfig
 from frugalclip.towers.pretrained import PretrainedTower
 from frugalclip.training.feature_cache import StoredViews
 from frugalclip.training.loop import Silent, train_run
@@ -256,6 +256,43 @@ def test_two_encoders_side_by_side_give_the_features_of_each_alone(
         match=r"head\.novelty of a text head needs .* set model\.image\.head\.kind=whitening, or novelty=0",
     ):
         built(tmp_path / "no", merged(content, {"model": {"image": {"head": {"kind": "mlp"}}}}))
+
+
+@torch.inference_mode()
+def test_descriptors_counts_and_names_of_classes_are_in_the_fit_and_in_what_is_loaded(tmp_path: Path):
+    tensors = load_file(timm_source(tmp_path).partition("@")[2])
+    tensors["fc.weight"] = torch.randn(1000, TIMM_WIDTH, generator=torch.Generator().manual_seed(0))
+    tensors["fc.bias"] = torch.zeros(1000)
+    save_file(tensors, tmp_path / "imagenet.safetensors")
+    sources = f"timm:test_resnet@{tmp_path}/imagenet.safetensors", bert_source(tmp_path / "bert")
+    image = {
+        "descriptors": ["colours", "layout"],
+        "width": TIMM_WIDTH + 256,
+        "head": {"kind": "whitened_parts", "parts": [TIMM_WIDTH, 64, 192], "weights": [1, 0.5, 0.5]},
+    }
+    text = {
+        "from": [sources[1], "hashed:words"],
+        "options": [{"context": 12}, {"width": 32}],
+        "width": BERT_WIDTH + 32,
+        "head": {"kind": "kernel_ridge", "parts": [BERT_WIDTH, 32], "sharpness": [1, 0.25], "classes": 0.3},
+    }
+    changes = {"model": {"image": image, "text": text}}
+    content = recipe_of(pairs(tmp_path / "data"), sources, changes)
+    run = go(tmp_path / "run", content)
+    network = built(tmp_path / "again", content).model.network
+    head = network.pretrained_towers()["text"].head
+    assert isinstance(head, KernelRidge) and len(head.anchors) == 20 + 1000  # texts of the data, and names
+    model = frugalclip.load(tmp_path / "run")
+    towers = model.network.pretrained_towers()
+    pictures = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(1))
+    assert towers["image"].run_backbone(pictures).pooled.shape == (2, TIMM_WIDTH + 256)
+    words = ["red above blue", "a zebra"]
+    texts = towers["text"].run_backbone(model.tokenizer.encode(words)).pooled
+    assert torch.equal(
+        texts[:, BERT_WIDTH:], text_backbone("hashed:words", {"width": 32})(Strings(tuple(words))).pooled
+    )
+    torch.testing.assert_close(saved(run)["text.head.anchors"], head.anchors)
+    assert model.encode_text(words).isfinite().all() and model.encode_image(pictures).isfinite().all()
 
 
 def test_caption_words_need_captions_with_words(tmp_path: Path, backbones: tuple[str, str]):
