@@ -258,7 +258,6 @@ def test_two_encoders_side_by_side_give_the_features_of_each_alone(
         built(tmp_path / "no", merged(content, {"model": {"image": {"head": {"kind": "mlp"}}}}))
 
 
-@torch.inference_mode()
 def test_descriptors_counts_and_names_of_classes_are_in_the_fit_and_in_what_is_loaded(tmp_path: Path):
     tensors = load_file(timm_source(tmp_path).partition("@")[2])
     tensors["fc.weight"] = torch.randn(1000, TIMM_WIDTH, generator=torch.Generator().manual_seed(0))
